@@ -1,0 +1,1 @@
+"""What every part of segjax shares: keys, errors, configuration, registry."""

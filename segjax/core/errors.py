@@ -1,0 +1,43 @@
+"""The errors a user meets: one line each, naming the culprit and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SegjaxError(Exception):
+    """Base of every error that is the input's fault; the command line prints it as one line and exits with 2."""
+
+
+class ConfigError(SegjaxError):
+    """A configuration key, type or combination that cannot work."""
+
+
+class ModelError(SegjaxError):
+    """An unknown network name or constructor argument."""
+
+
+class SizeError(SegjaxError):
+    """An image whose size does not fit the network."""
+
+
+class DataError(SegjaxError):
+    """A file, label or folder that is not what the data set promises."""
+
+
+class CheckpointError(SegjaxError):
+    """A checkpoint that is missing, damaged, or another run's."""
+
+
+class StorageError(SegjaxError):
+    """A file that could not be written, no space left for one."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the nearest known name, or a list of all when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(known)}." if known else ""
