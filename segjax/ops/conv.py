@@ -1,0 +1,144 @@
+"""Convolution: one function, the formulation chosen by `segjax.ops.formulation`."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from segjax.core.errors import ModelError
+from segjax.ops.formulation import formulation
+from segjax.ops.geometry import Padding, Pair, explicit_padding, pair
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+# On the CPU matrix products beat XLA's convolution in wide layers only: in ENet (4 to 32 channels inside) a step takes
+# as long with them or longer, and takes longer to compile.
+_WIDE = 64
+# Taps that fall outside the image cost nothing when cropped; at small rates nearly all of them fall inside.
+_CROP_RATE = 6
+
+
+def conv2d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int | Pair = 1,
+    rate: int | Pair = 1,
+    groups: int = 1,
+    padding: Padding = "same",
+) -> jax.Array:
+    """Cross-correlation, equal to `torch.nn.functional.conv2d`.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [kh, kw, C / groups, features], of x's dtype.
+      stride: step of the window, in pixels.
+      rate: distance between the kernel's taps, in pixels (1: dense).
+      groups: the channels are split into so many independent convolutions; `groups == C` is depthwise.
+      padding: `"same"` (kernel // 2 * rate on both sides), `"valid"`, an int, or ((top, bottom), (left, right)).
+
+    Returns:
+      [B, H', W', features] of x's dtype.
+
+    Raises:
+      ModelError: the kernel does not fit the channels and groups.
+    """
+    size, stride, rate = (kernel.shape[0], kernel.shape[1]), pair(stride), pair(rate)
+    pads = explicit_padding(padding, size, rate)
+    channels, features = x.shape[-1], kernel.shape[-1]
+    if channels != kernel.shape[2] * groups or features % groups:
+        raise ModelError(f"a kernel {kernel.shape} in {groups} groups does not fit an input of {channels} channels")
+
+    if groups > 1 and groups == channels:
+        if formulation("depthwise") == "shift":
+            return _depthwise_shift(jnp.repeat(x, features // groups, axis=-1), kernel, stride, rate, pads)
+        return _native(x, kernel, stride, rate, pads, groups)
+    if groups > 1:
+        if formulation("grouped") == "native":
+            return _native(x, kernel, stride, rate, pads, groups)
+        parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1))
+        return jnp.concatenate(
+            [conv2d(part, weights, stride=stride, rate=rate, padding=pads) for part, weights in parts], axis=-1
+        )
+    wide = min(channels, features) >= _WIDE
+    if size == (1, 1) and pads == ((0, 0), (0, 0)) and wide and formulation("pointwise") == "dot":
+        return jnp.dot(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
+    if wide and _crop_applies(size, stride, rate, pads) and formulation("atrous") == "crop":
+        return _atrous_crop(x, kernel, rate)
+    return _native(x, kernel, stride, rate, pads)
+
+
+def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, groups: int = 1) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, stride, pads, rhs_dilation=rate, dimension_numbers=_NHWC, feature_group_count=groups
+    )
+
+
+def _crop_applies(size: Pair, stride: Pair, rate: Pair, pads) -> bool:
+    odd, dense = size[0] % 2 and size[1] % 2, stride == (1, 1)
+    return bool(odd and dense and min(rate) >= _CROP_RATE and pads == explicit_padding("same", size, rate))
+
+
+def _atrous_crop(x: jax.Array, kernel: jax.Array, rate: Pair) -> jax.Array:
+    """Each tap multiplies only the rectangle it sees of the image; a tap wholly in the padding is skipped."""
+    height, width = x.shape[1:3]
+    total = jnp.zeros((*x.shape[:3], kernel.shape[-1]), jnp.float32)
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            dy, dx = (i - kernel.shape[0] // 2) * rate[0], (j - kernel.shape[1] // 2) * rate[1]
+            if abs(dy) >= height or abs(dx) >= width:
+                continue
+            seen = x[:, max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+            tap = jnp.dot(seen, kernel[i, j], preferred_element_type=jnp.float32)
+            rows, columns = (max(-dy, 0), max(dy, 0)), (max(-dx, 0), max(dx, 0))
+            total = total + jnp.pad(tap, ((0, 0), rows, columns, (0, 0)))
+    return total.astype(x.dtype)
+
+
+# XLA:CPU compiles the derivative of this sum of slices to one padded addition a tap; written out, both gradients are
+# again sums of shifted products.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise_shift(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads) -> jax.Array:
+    """Depthwise convolution as a sum of shifted products; kernel [kh, kw, 1, C]."""
+    total = 0.0
+    for i, j, shifted in _shifts(x, kernel.shape, stride, rate, pads):
+        total = total + shifted.astype(jnp.float32) * kernel[i, j, 0]
+    return total.astype(x.dtype)
+
+
+def _shifts(x: jax.Array, kernel_shape: tuple[int, ...], stride: Pair, rate: Pair, pads):
+    """(row, column, the input as that tap of the kernel sees it at every output pixel)."""
+    zero = jnp.zeros((), x.dtype)
+    padded = lax.pad(x, zero, ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
+    span = [(n - (k - 1) * r - 1) // s * s + 1 for n, k, r, s in zip(padded.shape[1:3], kernel_shape[:2], rate, stride)]
+    for i in range(kernel_shape[0]):
+        for j in range(kernel_shape[1]):
+            top, left = i * rate[0], j * rate[1]
+            yield i, j, padded[:, top : top + span[0] : stride[0], left : left + span[1] : stride[1]]
+
+
+def _depthwise_forward(x, kernel, stride, rate, pads):
+    return _depthwise_shift(x, kernel, stride, rate, pads), (x, kernel)
+
+
+def _depthwise_backward(stride, rate, pads, saved, gradient):
+    x, kernel = saved
+    taps = [
+        jnp.sum(shifted.astype(jnp.float32) * gradient, axis=(0, 1, 2))
+        for _, _, shifted in _shifts(x, kernel.shape, stride, rate, pads)
+    ]
+    # With the stride's gaps filled with zeros, the input's gradient is the full correlation with the flipped kernel.
+    gaps = ((0, 0, 0), (0, 0, stride[0] - 1), (0, 0, stride[1] - 1), (0, 0, 0))
+    spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), gaps)
+    reach = [(k - 1) * r for k, r in zip(kernel.shape[:2], rate)]
+    before = [reach[axis] - pads[axis][0] for axis in (0, 1)]
+    after = [x.shape[1 + a] + reach[a] - spread.shape[1 + a] - before[a] for a in (0, 1)]
+    back = ((before[0], after[0]), (before[1], after[1]))
+    dx = _depthwise_shift(spread, jnp.flip(kernel, (0, 1)), (1, 1), rate, back)
+    return dx, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise_shift.defvjp(_depthwise_forward, _depthwise_backward)

@@ -1,0 +1,34 @@
+"""Batch normalisation as two functions: statistics in float32, and the affine map they give."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and (biased) variance of each channel of [B, H, W, C], both float32 [C].
+
+    One pass over the image: E[x^2] - E[x]^2, clipped at zero because the difference of two near numbers may fall below.
+    Under a mesh the sums run over the global batch, so the statistics are synchronised.
+    """
+    wide = x.astype(jnp.float32)
+    axes = tuple(range(x.ndim - 1))
+    mean = jnp.mean(wide, axis=axes)
+    square = jnp.mean(jnp.square(wide), axis=axes)
+    return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, var: jax.Array, eps: float = 1e-5
+) -> jax.Array:
+    """(x - mean) / sqrt(var + eps) * scale + bias, computed in float32, returned in x's dtype.
+
+    Args:
+      x: [..., C].
+      scale, bias, mean, var: float32 [C].
+      eps: added to the variance.
+    """
+    gain = scale * lax.rsqrt(var + eps)
+    return (x * gain + (bias - mean * gain)).astype(x.dtype)

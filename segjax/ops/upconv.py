@@ -1,0 +1,104 @@
+"""Transposed convolution without holes: a convolution at the input's resolution, then depth to space.
+
+XLA's own form dilates the input with zeros; its weight gradient is 17 to 83 times slower than PyTorch's on a CPU and
+gathers the image under row sharding. Here each of the stride^2 phases of the output is a small dense convolution
+(Shi et al., Real-time single image super-resolution using an efficient sub-pixel convolutional network, CVPR 2016,
+arXiv:1609.05158), and all phases are computed as one.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from segjax.ops.conv import conv2d
+from segjax.ops.geometry import Pair, pair
+
+
+def depth_to_space(x: jax.Array, r: int | Pair) -> jax.Array:
+    """[B, H, W, r * r * C] -> [B, H * r, W * r, C]; channels are ordered (row phase, column phase, C)."""
+    rows, columns = pair(r)
+    batch, height, width, channels = x.shape
+    depth = channels // (rows * columns)
+    x = x.reshape(batch, height, width, rows, columns, depth).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height * rows, width * columns, depth)
+
+
+def conv_transpose2d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int | Pair = 2,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+) -> jax.Array:
+    """Transposed convolution, equal to `torch.nn.functional.conv_transpose2d`.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [kh, kw, C, features], of x's dtype (PyTorch's is [C, features, kh, kw]).
+      stride: the enlargement.
+      padding: pixels cut from every side of the full result.
+      output_padding: pixels added at the bottom and the right, less than `stride`.
+
+    Returns:
+      [B, (H - 1) * stride - 2 * padding + kh + output_padding, likewise, features] of x's dtype.
+    """
+    stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
+    axes = [_Axis(x.shape[1 + a], kernel.shape[a], stride[a], padding[a], extra[a]) for a in (0, 1)]
+    rows = _arrange(kernel, axes[0])  # [window rows, row phase, kw, C, features]
+    both = _arrange(jnp.moveaxis(rows, 2, 0), axes[1])  # [window columns, column phase, window rows, row phase, ...]
+    phases = both.transpose(2, 0, 4, 3, 1, 5)
+    phases = phases.reshape(*phases.shape[:3], -1)  # [window rows, window columns, C, phases * features]
+    y = conv2d(x, phases, padding=(axes[0].pads, axes[1].pads))
+    y = depth_to_space(y, stride)
+    (top, bottom), (left, right) = axes[0].crop, axes[1].crop
+    return y[:, top:bottom, left:right]
+
+
+class _Axis:
+    """How one axis is computed.
+
+    Pixel `stride * q + phase` of the convolution's result sums, over offsets d, input pixel `q + d` times kernel tap
+    `phase + shift - stride * d`, where that tap exists; `crop` then takes the wanted pixels.
+
+    Attributes:
+      taps: [window][phase], the kernel tap of each; outside the kernel where there is none.
+      pads: (before, after) for the convolution.
+      crop: (first, last + 1) of the result.
+    """
+
+    def __init__(self, size: int, taps: int, stride: int, padding: int, extra: int):
+        length = (size - 1) * stride - 2 * padding + taps + extra
+        window = -(-taps // stride)
+        shift = padding
+        offsets = self._offsets(taps, stride, shift)
+        if offsets[1] - offsets[0] + 1 > window:
+            # Phases that straddle two input pixels would widen the window with zeros: compute from the border, crop.
+            shift = 0
+            offsets = self._offsets(taps, stride, shift)
+        cut = padding - shift
+        low, high = offsets
+        steps = -(-(length + cut) // stride)
+        self.pads = (-low, steps - 1 + high - (size - 1))
+        self.crop = (cut, cut + length)
+        self.taps = [[p + shift - stride * d for p in range(stride)] for d in range(low, high + 1)]
+
+    @staticmethod
+    def _offsets(taps: int, stride: int, shift: int) -> Pair:
+        """The least and the greatest d for which some phase has a tap in 0..taps-1."""
+        used = [
+            d
+            for d in range(-taps - 1, taps + shift + 1)
+            if any(0 <= phase + shift - stride * d < taps for phase in range(stride))
+        ]
+        return min(used), max(used)
+
+
+def _arrange(kernel: jax.Array, axis: _Axis) -> jax.Array:
+    """[taps, ...] -> [window, phase, ...], zeros where a phase has no tap. Slices, not a gather: the gradient of a
+    gather is a scatter, slow on the CPU."""
+    nothing = jnp.zeros_like(kernel[0])
+    return jnp.stack(
+        [jnp.stack([kernel[t] if 0 <= t < kernel.shape[0] else nothing for t in phases]) for phases in axis.taps]
+    )

@@ -1,0 +1,24 @@
+"""Shared by the oracle tests of the operations."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def value_and_pullback():
+    """`run(fn, cotangent, *arguments) -> (value, gradients)`, compiled as one program.
+
+    Under jit, because that is how networks run, because some operations have a gradient only outside it, and because
+    one program compiles faster than its operations one by one.
+    """
+
+    def run(fn, cotangent, *arguments):
+        def both(*inner):
+            value, pullback = jax.vjp(fn, *inner)
+            return value, pullback(cotangent)
+
+        return jax.jit(both)(*arguments)
+
+    return run
