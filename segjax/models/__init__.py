@@ -1,0 +1,1 @@
+"""Networks: one architecture, one file; its name is the registry key."""

@@ -1,0 +1,96 @@
+"""What every network and every encoder agrees on.
+
+Shape legend: B batch, H height, W width, C image channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.core.errors import ModelError, SizeError
+from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+
+
+class Network(nn.Module):
+    """Base of every architecture: `__call__(images, train=False) -> dict` with keys of `segjax.core.schema`.
+
+    `init` creates every parameter whatever `train` says: an auxiliary head is called while `self.is_initializing()`
+    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32. Dropout draws from the rng
+    "dropout".
+
+    Attributes:
+      num_classes: K.
+      in_channels: C.
+      dtype: of the arithmetic, float32 or bfloat16.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    dtype: Any = jnp.float32
+
+    @property
+    def stride(self) -> int:
+        """H and W must be multiples of this."""
+        return 1
+
+    def check_input(self, images: jax.Array) -> None:
+        """Refuses what the network cannot take; call it first.
+
+        Raises:
+          ModelError: not [B, H, W, C], not floating, or another number of channels.
+          SizeError: H or W is not a multiple of the stride; names the size to pad to.
+        """
+        name = type(self).__name__
+        if images.ndim != 4:
+            raise ModelError(f"{name} takes images [B, H, W, C], not an array of shape {tuple(images.shape)}")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ModelError(f"{name} takes normalised floating images, not {images.dtype}: normalise them first")
+        height, width, channels = images.shape[1:]
+        if channels != self.in_channels:
+            raise ModelError(
+                f"{name} was built with in_channels={self.in_channels}, the images have {channels}: "
+                f"create it with in_channels={channels}"
+            )
+        rows, columns = (-(-size // self.stride) * self.stride for size in (height, width))
+        if (rows, columns) != (height, width):
+            raise SizeError(
+                f"{name}: {height}x{width} is not a multiple of stride {self.stride}: pad to {rows}x{columns}"
+            )
+
+    @staticmethod
+    def outputs(
+        logits: jax.Array, aux: Sequence[jax.Array] = (), features: Mapping[int, jax.Array] | None = None
+    ) -> dict[str, Any]:
+        """The dict to return: float32 logits, `aux_logits` if any are given (give them in training only), `features`
+        by stride if given."""
+        result: dict[str, Any] = {LOGITS: logits.astype(jnp.float32)}
+        if aux:
+            result[AUX_LOGITS] = tuple(head.astype(jnp.float32) for head in aux)
+        if features is not None:
+            result[FEATURES] = dict(features)
+        return result
+
+
+class Encoder(nn.Module):
+    """Base of every encoder: `__call__(x, train) -> {stage stride: [B, H / s, W / s, channels[stage stride]]}`.
+
+    The key is the stride the stage has in an image classifier; its true stride is s = min(key, output_stride). So
+    `features[32]` is the deepest stage, and `features[16]` the one before, whatever the output stride.
+
+    Attributes:
+      output_stride: the coarsest true stride; stages beyond it keep the resolution and widen their rates instead.
+      dtype: of the arithmetic.
+    """
+
+    output_stride: int = 32
+    dtype: Any = jnp.float32
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """{stage stride: channels}, known without running the encoder."""
+        raise NotImplementedError

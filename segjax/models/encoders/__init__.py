@@ -1,0 +1,52 @@
+"""Image encoders by name: what turns an image into features at several strides.
+
+An encoder returns `{stage stride: features}`. The key is the stride that stage has in the image classifier the encoder
+comes from, so heads name the stage they want whatever the output stride: `features[32]` is the deepest stage even
+where `output_stride=8` keeps it at an eighth of the image. The true stride of a feature is `min(key, output_stride)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import jax.numpy as jnp
+
+from segjax.core.errors import ModelError, suggest
+from segjax.models.base import Encoder
+
+ENCODERS = {
+    "vgg16": "vgg",
+    "vgg19": "vgg",
+    "resnet18": "resnet",
+    "resnet34": "resnet",
+    "resnet50": "resnet",
+    "resnet101": "resnet",
+    "resnet152": "resnet",
+    "resnet_test": "resnet",
+    "mobilenetv2": "mobilenet",
+    "mobilenetv2_test": "mobilenet",
+}
+"""Which file of this folder knows which encoder."""
+
+
+def create_encoder(name: str, /, output_stride: int = 32, dtype: Any = jnp.float32, **fields: Any) -> Encoder:
+    """The encoder called `name`, unbound (inside a compact method it becomes a child of the module that makes it).
+
+    Args:
+      name: a key of `ENCODERS`.
+      output_stride: 8, 16 or 32 (VGG and ResNet also less): deeper stages keep that stride and dilate instead.
+      dtype: compute type.
+      **fields: further fields of the encoder; `name` is the module's.
+
+    Raises:
+      ModelError: for an unknown encoder or field, with the nearest known one; for an output stride it cannot have.
+    """
+    if name not in ENCODERS:
+        raise ModelError(f"encoder {name!r} is unknown.{suggest(name, ENCODERS)}")
+    module = importlib.import_module(f"segjax.models.encoders.{ENCODERS[name]}")
+    known = module.ENCODER.__dataclass_fields__
+    for key in fields:
+        if key not in known:
+            raise ModelError(f"encoder {name!r} has no field {key!r}.{suggest(key, known)}")
+    return module.ENCODER(output_stride=output_stride, dtype=dtype, **{**module.VARIANTS[name], **fields})
