@@ -1,0 +1,1 @@
+"""Tasks: what binds a network's outputs to losses and metrics."""
