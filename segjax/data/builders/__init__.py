@@ -1,0 +1,34 @@
+"""Data sets by name. Each module lists one set's own folder layout; `base` turns any of them into a tfds builder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segjax.core.errors import ConfigError, DataError, suggest
+from segjax.data.layout import Layout
+
+NAMES = ("camvid", "crackforest", "drive", "folder", "isbi2012")
+STATISTICS = ("auto", "data", "imagenet")
+
+
+def layout(name: str, root: str | Path | None, options: Mapping[str, Any] | None = None) -> Layout:
+    """Lists the files of data set `name` under `root`; opens no image.
+
+    Raises:
+      DataError: for an unknown name, a missing folder, or one that is laid out differently.
+      ConfigError: for an option that the set does not have, or a value it cannot take.
+    """
+    if name == "scenes":
+        raise DataError("data set 'scenes' is drawn when it is read: it has no files to prepare or check.")
+    if name not in NAMES:
+        raise DataError(f"data set {name!r} is unknown.{suggest(name, ('scenes', *NAMES))}")
+    listed = importlib.import_module(f"segjax.data.builders.{name}").layout(root, options or {})
+    if listed.statistics not in STATISTICS:
+        near = suggest(str(listed.statistics), STATISTICS)
+        raise ConfigError(f"config.data.options.statistics: {listed.statistics!r} is not one of {STATISTICS}.{near}")
+    if listed.channels is not None and (not isinstance(listed.channels, int) or listed.channels < 1):
+        raise ConfigError(f"config.data.options.channels: {listed.channels!r} is not a number of channels.")
+    return listed

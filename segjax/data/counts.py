@@ -1,0 +1,70 @@
+"""What one pass over a split learns of it: class pixels, sizes, pixel statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from segjax.core.schema import IGNORE
+
+
+@dataclasses.dataclass
+class SplitCounts:
+    """Sums over a split.
+
+    Attributes:
+      pixels: int64 [K], pixels of each class.
+      images_with: int64 [K], images in which the class occurs.
+      area_with: int64 [K], pixels of those images.
+      total, squares: float64 [C], sums of pixel values and of their squares.
+      images: number of images whose pixels are in the sums.
+      labels: number of labels.
+      void: pixels that are void.
+      area: pixels of the images.
+      largest: greatest (height, width), each over all labels.
+    """
+
+    pixels: np.ndarray
+    images_with: np.ndarray
+    area_with: np.ndarray
+    total: np.ndarray
+    squares: np.ndarray
+    images: int = 0
+    labels: int = 0
+    void: int = 0
+    area: int = 0
+    largest: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def zeros(cls, num_classes: int, channels: int) -> SplitCounts:
+        classes = [np.zeros(num_classes, np.int64) for _ in range(3)]
+        return cls(*classes, np.zeros(channels), np.zeros(channels))
+
+    def add_label(self, label: np.ndarray) -> None:
+        """Adds class ids [H, W]."""
+        counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
+        classes = counts[: len(self.pixels)]
+        self.pixels += classes
+        self.images_with += classes > 0
+        self.area_with += label.size * (classes > 0)
+        self.void += int(counts[IGNORE])
+        self.labels += 1
+        self.largest = (max(self.largest[0], label.shape[0]), max(self.largest[1], label.shape[1]))
+
+    def add_image(self, image: np.ndarray) -> None:
+        """Adds pixel values [H, W, C]."""
+        self.images += 1
+        self.area += image.shape[0] * image.shape[1]
+        for channel in range(image.shape[-1]):
+            values = image[..., channel].astype(np.float64)
+            self.total[channel] += values.sum()
+            self.squares[channel] += np.square(values, out=values).sum()
+
+    def mean(self) -> np.ndarray:
+        """float64 [C], in units of the stored pixels."""
+        return self.total / max(1, self.area)
+
+    def std(self) -> np.ndarray:
+        """float64 [C], at least 1e-6, so that it can be divided by."""
+        return np.sqrt(np.maximum(self.squares / max(1, self.area) - np.square(self.mean()), 1e-12))

@@ -1,0 +1,190 @@
+"""Data sets as random access to decoded samples: what the pipeline, evaluation and pictures read."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from segjax.core.config import Data
+from segjax.core.errors import ConfigError
+from segjax.core.schema import IMAGE, LABEL, DatasetInfo
+from segjax.data.counts import SplitCounts
+from segjax.data.decode import decode_image, decode_label
+from segjax.data.layout import take_options
+from segjax.data.prepare import prepare, read_record
+
+NAME = "name"
+_COUNTED = 128  # samples that stand for a generated split when its classes are counted
+
+
+class Source(Protocol):
+    """Random access to one split; picklable.
+
+    `source[i]` is {image: [H, W, C], label: uint8 [H, W], name: str}. `largest` is the greatest (height, width), each
+    over all samples.
+    """
+
+    largest: tuple[int, int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class RecordSource:
+    """One split of a prepared directory, decoded when asked for."""
+
+    def __init__(self, directory: Path, split: str, length: int, largest: tuple[int, int]) -> None:
+        self._directory, self._split, self._length = directory, split, length
+        self.largest = largest
+        self._lock = threading.Lock()
+        self._records: Any = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self._length:
+            raise IndexError(f"sample {index} of {self._length}")
+        record = self._open()[index]
+        return {
+            IMAGE: decode_image(record["image"]),
+            LABEL: decode_label(record["label"]),
+            NAME: record["name"].decode(),
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None, "_records": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._records is None:
+                from segjax.data.builders.base import open_records
+
+                self._records = open_records(self._directory, self._split)
+            return self._records
+
+
+class JoinedSource:
+    """Several sources, one after the other (`train+val`)."""
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self._parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.largest = (max(part.largest[0] for part in parts), max(part.largest[1] for part in parts))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self._parts[part][index - (int(self._ends[part - 1]) if part else 0)]
+
+
+class CachedSource:
+    """Keeps every decoded sample of `source` in memory from its first use on (not carried into worker processes)."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._samples: list[dict[str, Any] | None] = [None] * len(source)
+        self.largest = source.largest
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # Two threads may decode the same sample at once; either result is right.
+        sample = self._samples[index]
+        if sample is None:
+            sample = self._samples[index] = self._source[index]
+        return sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_samples": [None] * len(self._source)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that is ready to be read.
+
+    Attributes:
+      info: what networks and predictions need to know of it.
+      splits: split name -> Source.
+    """
+
+    info: DatasetInfo
+    splits: Mapping[str, Source]
+    counts: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict, repr=False)
+
+    def split(self, name: str) -> Source:
+        """The split `name`, or several joined by `+`; ConfigError for one that the set does not have."""
+        parts = [self.splits[one] for one in self._names(name)]
+        return parts[0] if len(parts) == 1 else JoinedSource(parts)
+
+    def class_counts(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of each class, and pixels of all images in which it occurs: two int64 [K].
+
+        Prepared sets know both exactly; a generated set is counted on up to 128 samples spread over the split.
+        """
+        found = [self.counts[one] if one in self.counts else self._count(one) for one in self._names(split)]
+        return sum(pixels for pixels, _ in found), sum(area for _, area in found)
+
+    def _names(self, split: str) -> list[str]:
+        names = split.split("+")
+        for name in names:
+            if name not in self.splits:
+                raise ConfigError(
+                    f"split {name!r}: the data set {self.info.name!r} has {', '.join(self.splits)}; set"
+                    " config.data.train_split or config.eval.split to one of them."
+                )
+        return names
+
+    def _count(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        source, counts = self.splits[split], SplitCounts.zeros(self.info.num_classes, self.info.channels)
+        for index in np.unique(np.linspace(0, len(source) - 1, min(_COUNTED, len(source))).astype(int)):
+            counts.add_label(source[int(index)][LABEL])
+        return counts.pixels, counts.area_with
+
+
+def open_dataset(data: Data) -> Dataset:
+    """Opens the data set that `config.data` names, preparing it into the cache on first use.
+
+    Raises:
+      DataError: for a missing folder or a file that is not what the set promises.
+      StorageError: when the cache cannot be written.
+      ConfigError: for an option that the set does not have.
+    """
+    dataset = _open_scenes(data.options) if data.name == "scenes" else _open_prepared(data)
+    if data.cache_decoded:
+        return dataclasses.replace(dataset, splits={k: CachedSource(v) for k, v in dataset.splits.items()})
+    return dataset
+
+
+def _open_prepared(data: Data) -> Dataset:
+    directory = prepare(data.name, data.root, data.cache, data.options)
+    record = read_record(directory)
+    splits, counts = {}, {}
+    for name, split in record["splits"].items():
+        splits[name] = RecordSource(directory, name, split["images"], tuple(split["largest"]))
+        counts[name] = (np.array(split["pixels"], np.int64), np.array(split["area_with"], np.int64))
+    return Dataset(DatasetInfo.from_json(record["info"]), splits, counts)
+
+
+def _open_scenes(options: Mapping[str, Any]) -> Dataset:
+    from segjax.data.scenes import SceneSource, dataset_info
+
+    known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160, "style": "street"}
+    chosen = take_options("scenes", options, known)
+    counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
+    splits = {split: SceneSource(split, count=count, **chosen) for split, count in counts.items()}
+    return Dataset(dataset_info(chosen["style"]), splits)

@@ -1,0 +1,177 @@
+"""Writes a data set's folder once as ArrayRecord into a cache, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segjax.core.errors import DataError, SegjaxError, StorageError
+from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
+from segjax.data import builders
+from segjax.data.layout import Layout
+
+RECORD = "segjax.json"
+_STORAGE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+)
+_FORMAT = 1  # changes when what is written changes, so that old copies are not read
+
+
+def default_cache() -> Path:
+    """$SEGJAX_CACHE, or ~/.cache/segjax."""
+    return Path(os.environ.get("SEGJAX_CACHE") or Path.home() / ".cache" / "segjax")
+
+
+def prepare(
+    name: str,
+    root: str | Path | None,
+    cache: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """The prepared directory of data set `name`, written now unless the same files were prepared before.
+
+    The directory is keyed by the name, the options, and every file's path, size and modification time: a folder that
+    changed is prepared anew. It is a tfds data set (`tfds.builder_from_directory`) plus `segjax.json`. Several
+    processes may prepare at once: the first to finish is kept.
+
+    Raises:
+      DataError: for a file that is not what the set promises; nothing is left in the cache.
+      StorageError: when the cache cannot be written.
+    """
+    layout = builders.layout(name, root, options)
+    where = Path(cache).expanduser() if cache is not None else default_cache()
+    final = where / f"{name}-{listing_key(layout, options or {})}"
+    if (final / RECORD).is_file():
+        return final
+    images = sum(len(split) for split in layout.splits.values())
+    print(f"preparing {name} ({images} images of {layout.root}) into {final}", file=sys.stderr, flush=True)
+    temporary = None
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=where))
+        _write(layout, temporary, final)
+    except SegjaxError:
+        raise
+    except Exception as error:
+        cause = _storage_cause(error)
+        if cause is None:
+            raise
+        raise StorageError(
+            f"{final}: cannot be written ({cause}); free some space or choose another folder with --cache"
+            " (config.data.cache, $SEGJAX_CACHE)."
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return final
+
+
+def listing_key(layout: Layout, options: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that change with the options and with any file's path, size or modification time."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, layout.name, dict(options)], sort_keys=True, default=str).encode())
+    for path in layout.files():
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        digest.update(f"{path.relative_to(layout.root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def read_record(directory: Path) -> dict[str, Any]:
+    """`segjax.json` of a prepared directory: {format, info, splits: {name: counts}}."""
+    try:
+        return json.loads((directory / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{directory}: damaged prepared copy ({error}); delete it and prepare the set again."
+        ) from error
+
+
+def _write(layout: Layout, temporary: Path, final: Path) -> None:
+    from segjax.data.builders import base
+
+    written, builder = base.write(layout, temporary)
+    _refuse_unset_masks(layout, builder)
+    record = {
+        "format": _FORMAT,
+        "info": _info(layout, builder).to_json(),
+        "splits": {
+            split: {
+                "images": counts.images,
+                "pixels": counts.pixels.tolist(),
+                "area_with": counts.area_with.tolist(),
+                "void": counts.void,
+                "largest": list(counts.largest),
+            }
+            for split, counts in builder.counts.items()
+        },
+    }
+    (written / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    try:
+        written.rename(final)
+    except OSError:
+        if not (final / RECORD).is_file():  # else another process was first
+            raise
+
+
+def _info(layout: Layout, builder: Any) -> DatasetInfo:
+    photo = builder.image_dtype == "uint8" and builder.channels == 3
+    if layout.statistics == "imagenet" or (layout.statistics == "auto" and photo):
+        if builder.channels != 3:
+            raise DataError(
+                f"data.options.statistics: 'imagenet' has 3 channels, {layout.name!r} has {builder.channels}."
+            )
+        factor = {"uint8": 1.0, "uint16": 257.0, "float32": 1.0}[builder.image_dtype]
+        mean, std = [v * factor for v in IMAGENET_MEAN], [v * factor for v in IMAGENET_STD]
+    else:
+        counts = builder.counts["train" if "train" in builder.counts else next(iter(builder.counts))]
+        mean, std = counts.mean().tolist(), counts.std().tolist()
+    return DatasetInfo(
+        name=layout.name,
+        classes=layout.classes,
+        palette=layout.palette,
+        channels=builder.channels,
+        image_dtype=builder.image_dtype,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
+
+
+def _refuse_unset_masks(layout: Layout, builder: Any) -> None:
+    """Masks stored as 0 and 255 would read as class 0 and void, and train a network that never says 1."""
+    pixels = sum(counts.pixels for counts in builder.counts.values())
+    if len(layout.classes) == 2 and pixels[1] == 0 and sum(counts.void for counts in builder.counts.values()):
+        raise DataError(
+            f"{layout.root}: the labels hold class 0 and void only, never class 1 ({layout.classes[1]!r}); if 255 means"
+            " class 1, set data.options.values={255: 1}."
+        )
+
+
+def _storage_cause(error: BaseException | None) -> str | None:
+    """The operating system's words when `error`, or what caused it, is about writing; else None.
+
+    ArrayRecord's writer reports a failed write as a RuntimeError that only quotes them.
+    """
+    while error is not None:
+        for number in _STORAGE:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
