@@ -1,0 +1,1 @@
+"""The device mesh, where arrays live on it, and how host batches get there."""

@@ -1,0 +1,47 @@
+"""From the host's numpy batch to arrays that span the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from segjax.core.errors import ConfigError
+from segjax.parallel.mesh import batch_shards
+from segjax.parallel.sharding import batch_sharding
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1, key: str = "config.train.batch_size") -> None:
+    """Raises ConfigError where a batch (over all processes) does not split evenly over devices and micro-batches."""
+    unit = batch_shards(mesh) * accumulate
+    if batch_size % unit:
+        nearest = max(1, round(batch_size / unit)) * unit
+        raise ConfigError(
+            f"{key}: {batch_size} does not split over {batch_shards(mesh)} devices x {accumulate} micro-batches; "
+            f"take a multiple of {unit}, such as {nearest}."
+        )
+
+
+def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """Hands this process's share of a batch to its devices; the copy is asynchronous.
+
+    Args:
+      batch: arrays whose first axis is this process's share of the batch. Entries that are no numeric arrays (file
+        names) stay behind.
+      mesh: the mesh of all processes.
+
+    Returns:
+      Global arrays, the first axis joined over the processes.
+    """
+    arrays = {key: np.asarray(value) for key, value in batch.items()}
+    arrays = {key: value for key, value in arrays.items() if value.dtype.kind in "biuf"}
+    processes = jax.process_count()
+    return {
+        key: jax.make_array_from_process_local_data(
+            batch_sharding(mesh, value.shape), value, (value.shape[0] * processes, *value.shape[1:])
+        )
+        for key, value in arrays.items()
+    }

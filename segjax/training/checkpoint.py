@@ -1,0 +1,493 @@
+"""Checkpoints: written asynchronously by Orbax, sealed with checksums, checked before anything of them is used.
+
+Layout of a run's folder: `checkpoints/STEP/` with the items `model` (step, parameters, statistics, average),
+`optimizer`, `meta` (JSON: config, data set, data iterators, versions, shapes), `metrics`, and `manifest.json`, the
+SHA-256 of each file. The manifest is written into Orbax's temporary folder, just before the rename that commits it, so
+a folder with a number for a name and no manifest is one that was damaged. Orbax alone restores flipped bits in silence.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers as policies
+
+from segjax.core.errors import CheckpointError, StorageError
+from segjax.core.schema import DatasetInfo
+from segjax.training.optim import path_name
+from segjax.training.state import TrainState
+
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+IDENTITY = ("model", "data", "optim")
+HOST_ONLY = ("data.root", "data.cache", "data.threads", "data.prefetch", "data.cache_decoded")
+"""Keys of `IDENTITY` that may change between a run and its resumption: they do not touch the result."""
+UNSEALED = "_CHECKPOINT_METADATA"
+"""Orbax stamps its time into it after the manifest is written; it holds nothing of the state."""
+
+log = logging.getLogger("segjax")
+
+
+class Restored(NamedTuple):
+    """A checkpoint in a training run: the state on its mesh and this process's data iterator state."""
+
+    step: int
+    state: TrainState
+    iterator: Any
+    metrics: dict[str, Any]
+
+
+class Saved(NamedTuple):
+    """A checkpoint for inference; arrays are numpy, `variables` prefers the averaged parameters."""
+
+    step: int
+    config: dict[str, Any]
+    info: DatasetInfo
+    variables: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class Checkpointer:
+    """Saves and restores one run's states.
+
+    Kept are the best step by `best` and the last two, so that a damaged last one has a predecessor. Smaller is better
+    for a metric with `loss` in its name, larger for any other.
+    """
+
+    def __init__(
+        self, workdir: str | Path, *, config: Mapping[str, Any], info: DatasetInfo, best: str = "miou", resume: bool
+    ):
+        """Looks at what `workdir` holds and writes nothing.
+
+        Args:
+          workdir: the run's folder.
+          config: `core.config.to_dict` of the run's.
+          info: the data set's.
+          best: metric that ranks the steps saved with metrics.
+          resume: whether the run goes on from the last checkpoint there.
+
+        Raises:
+          CheckpointError: where the folder holds checkpoints of another config, or of this one and `resume` is false.
+        """
+        self.directory = Path(workdir).resolve() / FOLDER
+        self.config, self.info, self.best = dict(config), info, best
+        self._shown = workdir
+        self._saving: int | None = None
+        steps = committed_steps(self.directory)
+        if steps:
+            self._check_owner(steps, resume)
+
+    def _check_owner(self, steps: Sequence[int], resume: bool) -> None:
+        for step in reversed(steps):
+            if damage(self.directory / str(step)) is None:
+                meta = _read_meta(self.directory / str(step))
+                if meta["info"]["classes"] and len(meta["info"]["classes"]) != self.info.num_classes:
+                    raise CheckpointError(
+                        f"{self._shown}: the checkpoint has {len(meta['info']['classes'])} classes, the config asks "
+                        f"for {self.info.num_classes}; use the config it was made with, or another --workdir."
+                    )
+                difference = _first_difference(meta["config"], self.config)
+                if difference:
+                    key, theirs, ours = difference
+                    raise CheckpointError(
+                        f"{self._shown} holds a checkpoint of another config: {key} is {theirs!r} there and {ours!r} "
+                        "here; use --resume with the config it was made with, or another --workdir."
+                    )
+                break
+        if not resume:
+            raise CheckpointError(
+                f"{self._shown} already holds a checkpoint of step {steps[-1]}; go on from it with --resume, or give "
+                "another --workdir."
+            )
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        latest = policies.LatestN(2)
+        best = policies.BestN(get_metric_fn=lambda m: _rank(m, self.best), n=1, keep_checkpoints_without_metrics=False)
+        try:
+            return ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    best_fn=lambda m: _rank(m, self.best),  # without one, Orbax writes no metrics
+                    preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+                    cleanup_tmp_directories=True,
+                ),
+                item_names=("model", "optimizer", "meta"),
+            )
+        except OSError as error:
+            raise StorageError(
+                f"{self.directory} cannot be made: {error.strerror}; choose another --workdir."
+            ) from error
+
+    def save(self, step: int, state: TrainState, *, iterator: Any, metrics: Mapping[str, Any] | None = None) -> None:
+        """Copies the state off the devices and writes it in the background; waits first for the save before it.
+
+        Args:
+          step: steps done.
+          state: the whole state.
+          iterator: this process's data iterator state, JSON values or bytes.
+          metrics: scores; those that are numbers are kept with the step.
+
+        Raises:
+          StorageError: no space left, now or during the save before; earlier checkpoints stay whole.
+          CheckpointError: where `metrics` lacks the metric that picks the best.
+        """
+        scalars = {key: float(value) for key, value in (metrics or {}).items() if np.ndim(value) == 0}
+        if metrics is not None and self.best not in scalars:
+            raise CheckpointError(
+                f"config.checkpoint.best: no metric {self.best!r}; the evaluation gives {', '.join(sorted(scalars))}."
+            )
+        self.wait()
+        self._check_space(state)
+        model = {"step": state.step, "params": state.params, "model_state": state.model_state}
+        if state.ema is not None:
+            model["ema"] = state.ema
+        meta = {
+            "config": self.config,
+            "info": self.info.to_json(),
+            "iterators": _gather(iterator),
+            "leaves": _leaves(state),
+            "versions": _versions(),
+        }
+        self._saving = step
+        with self._storage_errors():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+                metrics=scalars,  # empty rather than None, at which Orbax warns
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Returns when the last save is committed; raises what went wrong with it."""
+        if "_manager" in self.__dict__:
+            with self._storage_errors():
+                self._manager.wait_until_finished()
+                self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Waits for the last save and ends the background threads."""
+        if "_manager" in self.__dict__:
+            with self._storage_errors():
+                self._manager.close()
+            del self.__dict__["_manager"]
+
+    def restore(self, which: int | str, template: TrainState) -> Restored | None:
+        """The state of a step, on the shardings of `template`, which may be those of another mesh.
+
+        Damaged steps are passed over, with one line of warning each, and moved aside, so that the run can save those
+        steps again.
+
+        Args:
+          which: a step, "last" or "best".
+          template: shapes, dtypes and shardings (`state.abstract_state`).
+
+        Returns:
+          None where there is no whole checkpoint.
+
+        Raises:
+          CheckpointError: a leaf that is missing, left over, or of another shape or dtype; another number of processes.
+        """
+        step, broken = _choose(self.directory, which, self.best)
+        if jax.process_index() == 0:
+            for bad in broken:
+                _set_aside(self.directory / str(bad))
+        if step is None:
+            return None
+        folder = self.directory / str(step)
+        meta = _read_meta(folder)
+        _check_leaves(folder, meta["leaves"], _leaves(template))
+        iterators = meta["iterators"]
+        if len(iterators) != jax.process_count():
+            raise CheckpointError(
+                f"{folder}: written by {len(iterators)} processes, this run has {jax.process_count()}; each has its "
+                f"own place in the data: start {len(iterators)}."
+            )
+        model = {"step": template.step, "params": template.params, "model_state": template.model_state}
+        if template.ema is not None:
+            model["ema"] = template.ema
+        model = _read_arrays(folder / "model", model)
+        optimizer = _read_arrays(folder / "optimizer", {"opt_state": template.opt_state})
+        state = TrainState(
+            model["step"], model["params"], model["model_state"], optimizer["opt_state"], model.get("ema")
+        )
+        return Restored(step, state, _decode(iterators[jax.process_index()]), _read_metrics(folder))
+
+    def _seal(self) -> None:
+        """Writes the manifest into the folder that Orbax is about to commit."""
+        if jax.process_index() == 0:
+            for folder in self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                (folder / MANIFEST).write_text(json.dumps(_checksums(folder), indent=1, sort_keys=True))
+
+    def _check_space(self, state: TrainState) -> None:
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        folder = next(path for path in (self.directory, *self.directory.parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise StorageError(self._no_space(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free"))
+
+    def _no_space(self, detail: str) -> str:
+        whole = [step for step in committed_steps(self.directory) if damage(self.directory / str(step)) is None]
+        kept = f"the last good checkpoint is step {whole[-1]}" if whole else "there is no checkpoint yet"
+        return (
+            f"{self._shown}: no space left on the device for a checkpoint ({detail}); {kept}: free some space and go "
+            "on with --resume."
+        )
+
+    def _storage_errors(self) -> _StorageErrors:
+        return _StorageErrors(self)
+
+
+class _StorageErrors:
+    """Turns a full disk, which Orbax reports in several ways, into one line."""
+
+    def __init__(self, checkpointer: Checkpointer):
+        self._checkpointer = checkpointer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        for cause in _causes(error):
+            full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full or "No space left on device" in str(cause) or "Disk quota exceeded" in str(cause):
+                raise StorageError(self._checkpointer._no_space(f"step {self._checkpointer._saving}")) from error
+
+
+def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
+    """What inference needs of a run's checkpoint; the optimiser is not read.
+
+    Args:
+      path: the run's folder or its `checkpoints`.
+      which: a step (a number or its text), "best" (the last, where no step was scored) or "last".
+
+    Raises:
+      CheckpointError: where there is no whole checkpoint.
+    """
+    if isinstance(which, str) and which.isdecimal():
+        which = int(which)
+    if isinstance(which, str) and which not in ("best", "last"):
+        raise CheckpointError(f"checkpoint {which!r}: neither best, last nor the number of a step.")
+    path = Path(path).resolve()
+    directory = path / FOLDER if (path / FOLDER).is_dir() else path
+    if not directory.is_dir():
+        raise CheckpointError(f"{path}: no such folder; give the --workdir of a training run.")
+    if not committed_steps(directory):
+        raise CheckpointError(f"{path} holds no checkpoint; give the --workdir of a training run.")
+    step, _ = _choose(directory, which, None)
+    if step is None:
+        wanted = "no whole checkpoint" if isinstance(which, str) else f"no whole checkpoint of step {which}"
+        raise CheckpointError(f"{path}: {wanted}; steps there: {', '.join(map(str, committed_steps(directory)))}.")
+    folder = directory / str(step)
+    meta = _read_meta(folder)
+    template: dict[str, Any] = {}
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    for name, (shape, dtype) in meta["leaves"].items():
+        *parents, leaf = name.split("/")
+        if parents[:1] != ["opt_state"]:
+            node = template
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
+    template.setdefault("model_state", {})
+    model = jax.tree.map(np.asarray, _read_arrays(folder / "model", template))
+    variables = {"params": model.get("ema", model["params"]), **model["model_state"]}
+    return Saved(step, meta["config"], DatasetInfo.from_json(meta["info"]), variables, _read_metrics(folder))
+
+
+def committed_steps(directory: Path) -> list[int]:
+    """The steps whose folders have their final name, whole or not, in order."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a step's folder, or None: each file of its manifest is read and compared."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name, (size, digest) in manifest.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+            if _digest(path) != digest:
+                return f"{name} does not match its checksum"
+    except FileNotFoundError:
+        return "it was not written to its end"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is unreadable ({error})"
+    return None
+
+
+def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | None, list[int]]:
+    """The first whole step in the order of `which`, and the damaged ones met before it."""
+    steps = committed_steps(directory)
+    if which == "best":
+
+        def rank(step: int) -> tuple[float, int]:
+            folder = directory / str(step)
+            try:
+                return _rank(_read_metrics(folder), best or _read_meta(folder)["config"]["checkpoint"]["best"]), step
+            except (OSError, ValueError, KeyError):
+                return -math.inf, step
+
+        candidates = sorted(steps, key=rank, reverse=True)
+    else:
+        candidates = steps[::-1] if which == "last" else [step for step in steps if step == which]
+    broken = []
+    for position, step in enumerate(candidates):
+        reason = damage(directory / str(step)) if jax.process_index() == 0 else None
+        if jax.process_count() > 1:
+            reason = multihost_utils.broadcast_one_to_all(np.int32(reason is not None)).item() or None
+        if not reason:
+            return step, broken
+        broken.append(step)
+        rest = candidates[position + 1 : position + 2]
+        turn = f"trying step {rest[0]}" if rest else "there is no other"
+        log.warning("checkpoint %s is damaged: %s; %s.", directory / str(step), reason, turn)
+    return None, broken
+
+
+def _rank(metrics: Mapping[str, Any] | None, best: str) -> float:
+    value = float((metrics or {}).get(best, math.nan))
+    if math.isnan(value):
+        return -math.inf
+    return -value if "loss" in best else value
+
+
+def _set_aside(folder: Path) -> None:
+    target, count = folder.with_name(f"damaged-{folder.name}"), 1
+    while target.exists():
+        count += 1
+        target = folder.with_name(f"damaged-{folder.name}-{count}")
+    folder.rename(target)
+
+
+def _read_arrays(path: Path, template: Any) -> Any:
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(path, template)
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return reader.restore(folder / "meta")
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    if not (folder / "metrics").is_dir():
+        return {}
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler(filename="metrics")) as reader:
+        return reader.restore(folder / "metrics")
+
+
+def _checksums(folder: Path) -> dict[str, tuple[int, str]]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, UNSEALED))
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in files}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _leaves(state: TrainState) -> dict[str, list[Any]]:
+    """{path: [shape, dtype]} of a state or its template."""
+    return {
+        path_name(path): [list(leaf.shape), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _check_leaves(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    for name in [*ours, *theirs]:
+        if name not in theirs:
+            raise CheckpointError(f"{folder}: {name} is missing there; resume with the config it was made with.")
+        if name not in ours:
+            raise CheckpointError(f"{folder}: {name} is left over there; resume with the config it was made with.")
+        for what, there, here in zip(("shape", "dtype"), theirs[name], ours[name]):
+            if there != here:
+                raise CheckpointError(
+                    f"{folder}: {name} has {what} {there} there and {here} here; resume with the config it was made "
+                    "with."
+                )
+
+
+def _first_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first differing key of the configs' identity, its value there and here."""
+    flat_theirs, flat_ours = (dict(_flatten({k: c.get(k) for k in IDENTITY})) for c in (theirs, _jsoned(ours)))
+    for key in [*flat_ours, *flat_theirs]:
+        if key not in HOST_ONLY and flat_theirs.get(key) != flat_ours.get(key):
+            return key, flat_theirs.get(key), flat_ours.get(key)
+    return None
+
+
+def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _jsoned(record: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(record))
+
+
+def _gather(value: Any) -> list[Any]:
+    """The JSON values of all processes, in their order."""
+    text = json.dumps(_encode(value)).encode()
+    if jax.process_count() == 1:
+        return [json.loads(text)]
+    length = int(np.max(multihost_utils.process_allgather(np.int32(len(text)))))
+    rows = multihost_utils.process_allgather(np.frombuffer(text.ljust(length), np.uint8))
+    return [json.loads(bytes(row)) for row in rows]
+
+
+def _encode(value: Any) -> Any:
+    return {"bytes": value.hex()} if isinstance(value, bytes) else {"json": value}
+
+
+def _decode(record: Mapping[str, Any]) -> Any:
+    return bytes.fromhex(record["bytes"]) if "bytes" in record else record["json"]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    stack = [error]
+    while stack:
+        cause = stack.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            stack += [cause.__cause__, cause.__context__]

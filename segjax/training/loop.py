@@ -1,0 +1,248 @@
+"""The training loop: resume, steps, log, evaluation, checkpoints, in a straight line."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from segjax.core.config import Config, to_dict
+from segjax.core.errors import ConfigError, SegjaxError
+from segjax.core.schema import DatasetInfo
+from segjax.parallel.mesh import make_mesh
+from segjax.parallel.sharding import replicated, state_sharding
+from segjax.parallel.transfer import check_batch_size, to_global
+from segjax.training.checkpoint import Checkpointer
+from segjax.training.optim import make_optimizer
+from segjax.training.preemption import Preemption
+from segjax.training.schedules import make_schedule
+from segjax.training.state import TrainState, abstract_state, init_state, init_variables
+from segjax.training.step import Transform, make_train_step
+from segjax.training.throughput import Meter, peak_flops, step_flops
+from segjax.training.writer import Console, Writer, train_line
+
+RUN_AHEAD = 2
+"""Steps the host may be ahead of the devices: enough to keep them busy, few enough not to pile up batches."""
+
+
+class Result(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      state: the last state.
+      step: steps done; fewer than asked for when `interrupted`.
+      metrics: of the last evaluation.
+      interrupted: name of the signal that ended the run early, or None.
+    """
+
+    state: TrainState
+    step: int
+    metrics: dict[str, Any]
+    interrupted: str | None
+
+
+def train(
+    config: Config,
+    *,
+    model: Any,
+    task: Any,
+    transform: Transform | None,
+    batches: Iterator[Mapping[str, Any]],
+    info: DatasetInfo,
+    steps: int,
+    workdir: str | Path,
+    evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None,
+    resume: bool = False,
+    variables: Mapping[str, Any] | None = None,
+) -> Result:
+    """Trains for `steps` optimiser steps and leaves checkpoints and logs in `workdir`.
+
+    A run killed at any step and resumed does what an undisturbed one does, bit for bit on CPUs: checkpoints hold the
+    data iterator, and a step's randomness depends on the seed and the step alone.
+
+    Args:
+      config: the run's.
+      model: the network.
+      task: a `tasks.base.Task`.
+      transform: augmentation on the device, (key, batch) -> batch.
+      batches: endless; this process's share of each batch as numpy arrays; `get_state()` and `set_state()` move it.
+      info: the data set's, kept in checkpoints.
+      steps: optimiser steps of the whole run, those before a resumption included.
+      workdir: the run's folder.
+      evaluate: scores a state; the numbers of its result are logged, and rank checkpoints. None: no evaluation.
+      resume: go on from the last whole checkpoint in `workdir`, or start where there is none.
+      variables: initial variables (pretrained weights); default: the network's own, by `config.seed`.
+
+    Raises:
+      ConfigError: a batch size or mesh that does not fit the devices.
+      CheckpointError: `workdir` holds another run.
+      StorageError: no space left.
+      SegjaxError: a loss that is not finite, where `config.train.stop_on_nan` is set.
+    """
+    settings = config.train
+    first = jax.process_index() == 0
+    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
+    check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
+    checkpointer = Checkpointer(workdir, config=to_dict(config), info=info, best=config.checkpoint.best, resume=resume)
+
+    # --- State: shapes first, then either a checkpoint's values or initial ones, made where they will live.
+    height, width = config.data.crop_size
+    if variables is None:
+        variables = init_variables(model, config.seed, (height, width, info.channels))
+    schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
+    tx = make_optimizer(config.optim, schedule, variables["params"])
+    ema = settings.ema is not None
+    template = abstract_state(variables, tx, mesh, ema=ema)
+    restored = checkpointer.restore("last", template) if resume else None
+    if restored is None:
+        state, start, metrics = init_state(variables, tx, mesh, ema=ema), 0, {}
+    else:
+        state, start, metrics = restored.state, restored.step, restored.metrics
+        batches.set_state(restored.iterator)
+    del variables, restored
+
+    # --- The step, compiled once for the shape of the first batch.
+    step_fn = make_train_step(
+        model,
+        task,
+        tx,
+        transform,
+        schedule=schedule,
+        seed=config.seed,
+        accumulate=settings.accumulate,
+        ema_decay=settings.ema,
+        remat=settings.remat,
+    )
+    step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_sharding(mesh, template), replicated(mesh)))
+    eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
+    save_every = config.checkpoint.every or eval_every
+
+    writer = Writer(
+        workdir,
+        name=config.name,
+        config=to_dict(config),
+        tensorboard=config.log.tensorboard,
+        wandb=config.log.wandb,
+        resume_step=start,
+        active=first,
+    )
+    console = Console(steps, start=start, active=first)
+    if start:
+        console.line(f"resumed from step {start} of {workdir}")
+    peak = peak_flops(mesh.devices.flatten().tolist())  # measured on CPUs, which an ambient mesh would spread out
+    history = _History(settings.stop_on_nan, console)
+    compiled, meter, interrupted = None, None, None
+    step, saved = start, start
+    try:
+        with jax.set_mesh(mesh), Preemption() as preemption:
+            while step < steps and interrupted is None:
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - asked
+                batch = to_global(batch, mesh)
+                if compiled is None:
+                    began = time.perf_counter()
+                    lowered = step_fn.lower(state, batch)
+                    compiled = lowered.compile()
+                    console.line(f"compiled the train step in {time.perf_counter() - began:.1f} s")
+                    flops = step_flops(lowered, accumulate=settings.accumulate)
+                    meter = Meter(settings.batch_size, flops, peak)
+                    waited = 0.0  # before the clock started
+
+                state, values = compiled(state, batch)
+                step += 1
+                history.add(step, values)
+                meter.add(waited)
+                console.advance(step)
+                interrupted = preemption.requested(step) if step < steps else None
+
+                due_eval = evaluate is not None and (step % eval_every == 0 or step == steps)
+                due_save = step % save_every == 0 or step == steps or due_eval or interrupted is not None
+                if step % settings.log_every == 0 or step == steps or due_save:
+                    record = history.drain() | meter.rates()
+                    writer.write(step, "train", record)
+                    console.line(train_line(step, steps, record))
+                    meter.reset()
+                scores = None
+                if due_eval and interrupted is None:  # a machine that is taken away has no time for it
+                    scores = metrics = dict(evaluate(state))
+                    writer.write(step, "eval", scores)
+                    console.line(_eval_line(step, scores))
+                if due_save:
+                    checkpointer.save(step, state, iterator=batches.get_state(), metrics=scores)
+                    saved = step
+                if due_eval or due_save:
+                    meter.reset()
+    finally:
+        console.close()
+        writer.close()
+        checkpointer.close()
+    if interrupted is not None and first:
+        print(f"{interrupted}: saved step {saved} of {steps} in {workdir}; go on with --resume.", flush=True)
+    return Result(state, step, metrics, interrupted)
+
+
+class _History:
+    """Keeps the steps' metrics on the device until a log line asks for them, and watches for non-finite losses."""
+
+    def __init__(self, stop_on_nan: bool, console: Console):
+        self._stop, self._console = stop_on_nan, console
+        self._pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+        self._nonfinite = 0
+
+    def add(self, step: int, values: dict[str, jax.Array]) -> None:
+        """Takes a step's metrics; waits for those of `RUN_AHEAD` steps before."""
+        self._pending.append((step, values))
+        if len(self._pending) > RUN_AHEAD:
+            self._pending[-1 - RUN_AHEAD][1]["loss"].block_until_ready()
+
+    def drain(self) -> dict[str, float]:
+        """Means over the steps since the last call; learning rate and parameter norm are the last step's.
+
+        Raises:
+          SegjaxError: names the first step whose loss or gradient is not finite, if the run is to stop at it.
+        """
+        steps = [step for step, _ in self._pending]
+        values = jax.device_get([values for _, values in self._pending])
+        self._pending.clear()
+        bad = [step for step, v in zip(steps, values) if not (np.isfinite(v["loss"]) and np.isfinite(v["grad_norm"]))]
+        if bad:
+            self._nonfinite += len(bad)
+            loss = values[steps.index(bad[0])]["loss"]
+            message = (
+                f"the loss or its gradient became non-finite at step {bad[0]} (loss {loss}, {len(bad)} of the last "
+                f"{len(steps)} steps)"
+            )
+            if self._stop:
+                raise SegjaxError(
+                    f"{message}; lower config.optim.learning_rate or set config.optim.clip_norm, and go on from the "
+                    "last checkpoint with --resume; config.train.stop_on_nan=False lets it run."
+                )
+            self._console.line(f"warning: {message}")
+        record = {key: float(np.mean([v[key] for v in values], dtype=np.float64)) for key in values[0]}
+        record |= {key: float(values[-1][key]) for key in ("learning_rate", "param_norm")}
+        return record | {"nonfinite_steps": float(self._nonfinite)}
+
+
+def _eval_line(step: int, scores: Mapping[str, Any]) -> str:
+    numbers = [f"{key} {float(value):.4f}" for key, value in scores.items() if np.ndim(value) == 0]
+    return f"evaluation at step {step}: {'  '.join(numbers)}"
+
+
+def steps_of(config: Config, samples: int) -> int:
+    """Optimiser steps of a run over `samples` training images.
+
+    Raises:
+      ConfigError: where neither steps nor epochs are set.
+    """
+    if config.train.steps is not None:
+        return config.train.steps
+    if config.train.epochs is None:
+        raise ConfigError("config.train.steps: set it, or config.train.epochs.")
+    return max(1, math.ceil(config.train.epochs * samples / config.train.batch_size))

@@ -1,0 +1,84 @@
+"""Optimisers: optax chains that a config names, with masks and factors by parameter path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from segjax.core.config import Optim
+from segjax.core.errors import ConfigError
+
+
+def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -> optax.GradientTransformation:
+    """The update rule of a run.
+
+    The gradient's global norm is clipped first (`clip_norm`). Weight decay spares vectors (biases, scales, shifts) and
+    the paths of `decay_exclude`. It is added to the gradient for sgd, as PyTorch's SGD does (L2), and to the
+    preconditioned update for adamw (arXiv:1711.05101, algorithm 2) and lamb (arXiv:1904.00962, algorithm 2), whose
+    layerwise trust ratio spares the same leaves as its authors' code does. `multipliers` scale the learning rate, and
+    so the decoupled decay with it, as PyTorch's parameter groups do.
+
+    Args:
+      config: names, rates and regexes; a regex is searched in `encoder/stem/conv/kernel`.
+      schedule: learning rate by step.
+      params: the parameters or their shapes.
+
+    Raises:
+      ConfigError: for a broken regex, or one that matches no parameter.
+    """
+    decayed = decay_mask(params, config.decay_exclude)
+    decay = optax.add_decayed_weights(config.weight_decay, decayed) if config.weight_decay else optax.identity()
+    match config.name:
+        case "sgd":
+            rule = [decay]
+            if config.momentum:
+                rule.append(optax.trace(config.momentum, config.nesterov))
+        case "adamw":
+            rule = [optax.scale_by_adam(config.b1, config.b2, config.eps), decay]
+        case "lamb":
+            adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+            rule = [adam, decay, optax.masked(optax.scale_by_trust_ratio(), decayed)]
+        case name:
+            raise ConfigError(f"config.optim.name: {name!r} is not one of sgd, adamw, lamb.")
+    if config.clip_norm:
+        rule.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    if config.multipliers:
+        factors = rate_factors(params, config.multipliers)
+        rule.append(optax.stateless(lambda updates, _: jax.tree.map(lambda update, f: update * f, updates, factors)))
+    return optax.chain(*rule, optax.scale_by_learning_rate(schedule))
+
+
+def decay_mask(params: Any, exclude: tuple[str, ...] = ()) -> Any:
+    """True for the leaves that weight decay shrinks: more than one axis, and no regex of `exclude` in their path."""
+    patterns = [_compiled(pattern, params, "config.optim.decay_exclude") for pattern in exclude]
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim > 1 and not any(pattern.search(path_name(path)) for pattern in patterns), params
+    )
+
+
+def rate_factors(params: Any, multipliers: Mapping[str, float]) -> Any:
+    """The learning-rate factor of each leaf: that of the first regex found in its path, else 1."""
+    patterns = [(_compiled(key, params, "config.optim.multipliers"), float(f)) for key, f in multipliers.items()]
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: next((factor for pattern, factor in patterns if pattern.search(path_name(path))), 1.0), params
+    )
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """`encoder/stem/conv/kernel` for a pytree's key path."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _compiled(pattern: str, params: Any, key: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}.") from error
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if not any(map(compiled.search, names)):
+        raise ConfigError(f"{key}: {pattern!r} matches no parameter; paths look like {names[0]!r}.")
+    return compiled

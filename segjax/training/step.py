@@ -1,0 +1,125 @@
+"""The train step: one function for every task.
+
+Shape legend: B batch over all devices, H height, W width, C image channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.core.schema import IMAGE
+from segjax.training.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Transform = Callable[[jax.Array, Batch], Batch]
+
+
+def make_train_step(
+    model: Any,
+    task: Any,
+    tx: optax.GradientTransformation,
+    transform: Transform | None = None,
+    *,
+    schedule: Callable[[jax.Array], jax.Array],
+    seed: int = 0,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    remat: bool = False,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """A pure function (state, batch) -> (state, metrics), to be jitted with the state donated.
+
+    All randomness of step t (augmentation, dropout) comes from `fold_in(key(seed), t)`, so a resumed run repeats what
+    an undisturbed one does. The loss is a sum over pixels divided by the weight of the *whole* batch, which
+    `task.loss_weight` takes from the labels: gradients of micro-batches, like those of devices, then add up to the
+    full batch's. Batch normalisation alone sees the micro-batch.
+
+    Args:
+      model: a network; `apply(variables, images, train=True, ...)` returns the outputs the task reads.
+      task: a `tasks.base.Task`.
+      tx: optimiser.
+      transform: augmentation, (key, batch) -> batch with float32 `image` [B, H, W, C].
+      schedule: learning rate by step, for the log.
+      seed: the run's.
+      accumulate: micro-batches, one after the other; divides B.
+      ema_decay: decay of the parameters' moving average; the state must hold one.
+      remat: recompute the network's activations in the backward pass.
+
+    Returns:
+      The step. Its metrics are float32 scalars: `loss`, the task's parts of it, `grad_norm` (before clipping),
+      `param_norm`, `learning_rate`.
+    """
+
+    def apply(params: Any, model_state: Any, images: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        return model.apply(
+            {"params": params, **model_state},
+            images,
+            train=True,
+            mutable=list(model_state),
+            rngs={"dropout": key},
+        )
+
+    if remat:
+        apply = jax.checkpoint(apply)
+
+    def loss_fn(params: Any, model_state: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        outputs, updated = apply(params, model_state, batch[IMAGE], key)
+        loss, parts = task.loss(outputs, batch, weight)
+        return loss.astype(jnp.float32), (updated, {"loss": loss, **parts})
+
+    gradient = jax.grad(loss_fn, has_aux=True)
+
+    def whole(state: TrainState, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any, Metrics]:
+        grads, (model_state, parts) = gradient(state.params, state.model_state, batch, weight, key)
+        return grads, model_state, parts
+
+    def split(state: TrainState, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any, Metrics]:
+        # Micro-batch i takes samples i, i + accumulate, ...: each device keeps the samples it already holds.
+        micro = jax.tree.map(
+            lambda x: jnp.swapaxes(x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]), 0, 1), dict(batch)
+        )
+
+        def body(carry: tuple[Any, Any], item: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], Metrics]:
+            total, model_state = carry
+            index, part = item
+            grads, (model_state, parts) = gradient(
+                state.params, model_state, part, weight, jax.random.fold_in(key, index)
+            )
+            return (jax.tree.map(jnp.add, total, grads), model_state), parts
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        (grads, model_state), parts = jax.lax.scan(body, (zeros, state.model_state), (jnp.arange(accumulate), micro))
+        return grads, model_state, jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        if transform is not None:
+            batch = transform(augment_key, batch)
+        weight = task.loss_weight(batch)
+        grads, model_state, metrics = (split if accumulate > 1 else whole)(state, batch, weight, dropout_key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = None if state.ema is None else _average(state.ema, params, state.step, ema_decay)
+        metrics |= {
+            "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(params),
+            "learning_rate": schedule(state.step),
+        }
+        return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
+
+    return step
+
+
+def _average(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
+    """`d * ema + (1 - d) * params` with d = min(decay, (1 + t) / (10 + t)) at step t.
+
+    The bound, that of TensorFlow's ExponentialMovingAverage with `num_updates`, lets short runs forget their initial
+    values.
+    """
+    rate = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step)).astype(jnp.float32)
+    return jax.tree.map(lambda average, value: average + rate * (value - average), ema, params)

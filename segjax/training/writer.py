@@ -1,0 +1,187 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, Weights & Biases, and one line at a time to the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from segjax.core.errors import ConfigError, StorageError
+from segjax.core.files import write_text
+from segjax.core.jsonable import jsonable
+
+METRICS = "metrics.jsonl"
+
+
+class Writer:
+    """Writes records `{"step": ..., "kind": "train" | "eval" | ..., **numbers}`.
+
+    A resumed run drops what a lost one wrote after the step it resumes from, so the file holds each step once.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        name: str = "run",
+        config: Mapping[str, Any] | None = None,
+        tensorboard: bool = True,
+        wandb: str | None = None,
+        resume_step: int = 0,
+        active: bool = True,
+    ):
+        """Opens the files.
+
+        Args:
+          workdir: the run's folder.
+          name: the run's name for wandb.
+          config: what wandb shows as the run's config.
+          tensorboard: write event files to WORKDIR/tensorboard.
+          wandb: a project's name, or None.
+          resume_step: records of later steps are dropped; 0 starts anew.
+          active: false in all processes but the first; such a writer writes nothing.
+
+        Raises:
+          ConfigError: wandb is asked for and not installed.
+          StorageError: the folder cannot be written.
+        """
+        self._file: TextIO | None = None
+        self._events = self._wandb = None
+        if not active:
+            return
+        self._path = Path(workdir) / METRICS
+        if wandb is not None:
+            self._wandb = _start_wandb(wandb, name, config, workdir, resume=resume_step > 0)
+        write_text(self._path, "".join(_lines_until(self._path, resume_step)))
+        self._file = self._path.open("a", encoding="utf-8")
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(
+                str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1 if resume_step else None
+            )
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Appends one record and flushes it. Lists stay in the file; NaN and infinities are null in JSON."""
+        if self._file is None:
+            return
+        record = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
+        try:
+            self._file.write(json.dumps(jsonable(record)) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(f"{self._path} could not be written: {error.strerror}; free some space.") from error
+        scalars = {f"{kind}/{key}": float(value) for key, value in values.items() if _is_number(value)}
+        if self._events is not None:
+            for key, value in scalars.items():
+                self._events.add_scalar(key, value, step)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
+
+    def close(self) -> None:
+        """Flushes and closes everything."""
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+class Console:
+    """One progress bar in a terminal; elsewhere one plain line a record."""
+
+    def __init__(self, total: int, *, start: int = 0, active: bool = True, stream: TextIO | None = None):
+        self._stream = stream or sys.stdout
+        self._active, self._bar, self._task = active, None, None
+        if active and self._stream.isatty():
+            import rich.console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=rich.console.Console(file=self._stream),
+            )
+            self._task = self._bar.add_task("train", total=total, completed=start)
+            self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def line(self, text: str) -> None:
+        """Prints one line, above the bar where there is one."""
+        if not self._active:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def train_line(step: int, steps: int, values: Mapping[str, float]) -> str:
+    """`step 120/2000  loss 0.8123  lr 9.1e-04  142.3 images/s  MFU 41.2%  data wait 3%  device 1.2 GB  host 3.1 GB`."""
+    parts = [
+        f"step {step:>{len(str(steps))}}/{steps}",
+        f"loss {values['loss']:.4f}",
+        f"lr {values['learning_rate']:.2e}",
+        f"{values['images_per_second']:.1f} images/s",
+    ]
+    if "mfu" in values:
+        parts.append(f"MFU {values['mfu']:.1%}")
+    parts.append(f"data wait {values['data_wait']:.0%}")
+    if "device_memory" in values:
+        parts.append(f"device {values['device_memory'] / 1e9:.2f} GB")
+    parts.append(f"host {values['host_memory'] / 1e9:.2f} GB")
+    if values.get("nonfinite_steps"):
+        parts.append(f"NON-FINITE in {int(values['nonfinite_steps'])} steps")
+    return "  ".join(parts)
+
+
+def read_metrics(path: str | Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, those of one kind if given; a last line cut off by a kill is left out."""
+    records = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if kind is None or record["kind"] == kind:
+            records.append(record)
+    return records
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    if step == 0 or not path.is_file():
+        return []
+    return [json.dumps(record) + "\n" for record in read_metrics(path) if record["step"] <= step]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _start_wandb(
+    project: str, name: str, config: Mapping[str, Any] | None, workdir: str | Path, *, resume: bool
+) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            "config.log.wandb: wandb is not installed; `pip install 'segjax[wandb]'`, or set config.log.wandb=None."
+        ) from error
+    return wandb.init(project=project, name=name, config=dict(config or {}), dir=str(workdir), resume=resume or None)

@@ -1,0 +1,50 @@
+"""The same step on eight simulated devices as on one, in a subprocess: the device count is fixed when jax starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def record() -> dict:
+    program = Path(__file__).parent / "simulated_devices.py"
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_every_mesh_takes_the_same_step(record: dict) -> None:
+    assert record["devices"] == 8
+    assert len(record["difference"]) == 5
+    for name, difference in record["difference"].items():
+        assert difference < 2e-5, name
+
+
+def test_fsdp_splits_parameters_and_moments_alike(record: dict) -> None:
+    assert record["fsdp"] == [[3, 3, 3, 8], [3, 3, 3, 2], True]
+
+
+def test_batches_are_split_over_data_and_height(record: dict) -> None:
+    assert record["shards"] == {"image": [4, 2, 8, 3], "label": [4, 2, 8], "valid": [4]}
+    assert record["values"]
+    assert record["odd height"] == [4, 6, 8, 3]
+
+
+def test_a_checkpoint_moves_to_another_mesh(record: dict) -> None:
+    assert record["moved"]
+    assert record["moved to"] == 2
+
+
+def test_impossible_meshes_and_batches(record: dict) -> None:
+    spatial, count, batch = record["errors"]
+    assert spatial.startswith("config.parallel: spatial=3 times fsdp=1 does not divide the 8 devices")
+    assert count.startswith("config.parallel: data=2 x fsdp=1 x spatial=2 needs 4 devices, there are 8")
+    assert batch == (
+        "config.train.batch_size: 12 does not split over 8 devices x 2 micro-batches; take a multiple of 16, such as "
+        "16."
+    )

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segjax.core.config import Optim
+from segjax.core.errors import ConfigError
+from segjax.training.optim import decay_mask, make_optimizer, rate_factors
+
+RATE = 0.1
+
+
+def _params() -> dict:
+    rng = np.random.default_rng(0)
+    return {
+        "body": {"kernel": rng.normal(size=(3, 3, 2, 4)).astype(np.float32), "bias": np.ones(4, np.float32)},
+        "head": {"kernel": rng.normal(size=(4, 2)).astype(np.float32)},
+    }
+
+
+def _grads(step: int) -> dict:
+    rng = np.random.default_rng(step + 1)
+    return {
+        "body": {"kernel": rng.normal(size=(3, 3, 2, 4)), "bias": rng.normal(size=4)},
+        "head": {"kernel": rng.normal(size=(4, 2))},
+    }
+
+
+def _ours(config: Optim, steps: int = 5) -> dict:
+    params = _params()
+    tx = make_optimizer(config, lambda step: RATE, params)
+    state = tx.init(params)
+    for step in range(steps):
+        grads = {k: {n: jnp.asarray(g, jnp.float32) for n, g in v.items()} for k, v in _grads(step).items()}
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def _torch(make, steps: int = 5, clip: float | None = None, head_factor: float = 1.0, decay: float = 0.0) -> dict:
+    torch = pytest.importorskip("torch")
+    params = {(k, n): torch.tensor(p, requires_grad=True) for k, v in _params().items() for n, p in v.items()}
+    groups = [
+        {"params": [params["body", "kernel"]], "weight_decay": decay},
+        {"params": [params["body", "bias"]], "weight_decay": 0.0},
+        {"params": [params["head", "kernel"]], "weight_decay": decay, "lr": RATE * head_factor},
+    ]
+    optimizer = make(torch)(groups)
+    for step in range(steps):
+        for (k, n), p in params.items():
+            p.grad = torch.tensor(_grads(step)[k][n], dtype=torch.float32)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip)
+        optimizer.step()
+    return {k: {n: params[k, n].detach().numpy() for n in v} for k, v in _params().items()}
+
+
+def _assert_close(a: dict, b: dict) -> None:
+    for k, v in a.items():
+        for n, p in v.items():
+            np.testing.assert_allclose(p, b[k][n], rtol=2e-5, atol=2e-6, err_msg=f"{k}/{n}")
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_torchs(nesterov: bool) -> None:
+    ours = _ours(Optim(name="sgd", momentum=0.9, nesterov=nesterov, weight_decay=0.3))
+    _assert_close(ours, _torch(lambda t: lambda g: t.optim.SGD(g, lr=RATE, momentum=0.9, nesterov=nesterov), decay=0.3))
+
+
+def test_adamw_is_torchs_with_clipping_and_a_faster_head() -> None:
+    config = Optim(name="adamw", weight_decay=0.3, b2=0.95, clip_norm=0.5, multipliers={"^head/": 10.0})
+    theirs = _torch(
+        lambda t: lambda g: t.optim.AdamW(g, lr=RATE, betas=(0.9, 0.95), eps=1e-8), clip=0.5, head_factor=10, decay=0.3
+    )
+    _assert_close(_ours(config), theirs)
+
+
+def test_lamb_against_its_algorithm() -> None:
+    ours = _ours(Optim(name="lamb", weight_decay=0.3, b1=0.9, b2=0.99, eps=1e-6))
+    for path in (("body", "kernel"), ("body", "bias"), ("head", "kernel")):
+        p = _params()[path[0]][path[1]].astype(np.float64)
+        m = v = np.zeros_like(p)
+        for step in range(5):
+            g = _grads(step)[path[0]][path[1]]
+            m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+            u = (m / (1 - 0.9 ** (step + 1))) / (np.sqrt(v / (1 - 0.99 ** (step + 1))) + 1e-6)
+            if p.ndim > 1:
+                u = u + 0.3 * p
+                u = u * np.linalg.norm(p) / np.linalg.norm(u)
+            p = p - RATE * u
+        np.testing.assert_allclose(ours[path[0]][path[1]], p, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_by_path() -> None:
+    assert decay_mask(_params()) == {"body": {"kernel": True, "bias": False}, "head": {"kernel": True}}
+    assert decay_mask(_params(), ("head",))["head"] == {"kernel": False}
+    factors = rate_factors(_params(), {"body/k": 0.1, "body": 3})
+    assert factors == {"body": {"kernel": 0.1, "bias": 3.0}, "head": {"kernel": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Optim(multipliers={"hed": 10.0}), Optim(decay_exclude=("hed",)), Optim(multipliers={"(": 1.0})],
+)
+def test_a_regex_that_finds_nothing_is_refused(config: Optim) -> None:
+    with pytest.raises(ConfigError, match=r"config\.optim\.\w+: '(hed|\()'"):
+        make_optimizer(config, lambda step: RATE, _params())
