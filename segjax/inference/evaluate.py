@@ -1,0 +1,112 @@
+"""Scores of predictions on a data set, image by image and together, and the record kept of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+
+from segjax.core.files import write_text
+from segjax.core.jsonable import jsonable
+from segjax.core.schema import IMAGE, LABEL, VALID
+from segjax.parallel.sharding import replicated
+from segjax.tasks.base import Task
+
+NAME, SIZE = "name", "size"
+
+
+def evaluate(
+    predict: Callable[[Mapping[str, Any], Mapping[str, Any]], Any],
+    batches: Iterable[Mapping[str, Any]],
+    task: Task,
+    *,
+    place: Callable[[Mapping[str, Any]], dict[str, Any]] = jax.device_put,
+    per_image: bool = True,
+    on_batch: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Scores `predict` on every batch.
+
+    Args:
+      predict: (placed batch, host batch) -> labels [B, H, W]; `of_predictor` makes one of a Predictor.
+      batches: host batches of `segjax.data.pipeline.eval_batches`: image, label, valid, size, name.
+      task: whose metrics are computed; hashable, so that its program is compiled once.
+      place: puts the numeric arrays of a batch on the device (`Predictor.place`).
+      per_image: also score each image alone; left out where several processes share the images.
+      on_batch: told the number of images done after each batch.
+
+    Returns:
+      `metrics` (the task's scores over all images), `images` (how many), `seconds`, `images_per_second` and, with
+      `per_image`, `per_image`: [{"name", "miou"}], in order, NaN where an image has nothing that counts.
+    """
+    processes = jax.process_count()
+    per_image = per_image and processes == 1
+    state = task.metric_init()
+    records: list[dict[str, Any]] = []
+    count, start = 0, time.perf_counter()
+    for batch in batches:
+        numeric = {key: value for key, value in batch.items() if key in (IMAGE, LABEL, VALID, SIZE)}
+        placed = place(numeric)
+        labels = predict(placed, batch)
+        update = _compiled_update(task, _mesh_of(labels))
+        truth = {key: value for key, value in placed.items() if key != IMAGE}
+        valid = np.flatnonzero(batch[VALID])
+        if per_image:
+            # The sum over single images is the sum over the batch, so one pass gives both.
+            parts = [update(labels[i : i + 1], {key: value[i : i + 1] for key, value in truth.items()}) for i in valid]
+            for i, part in zip(valid, jax.device_get(parts)):
+                alone = task.metric_merge(task.metric_init(), part)
+                state = task.metric_merge(state, part)
+                records.append({"name": str(batch[NAME][i]), "miou": task.metric_result(alone)["miou"]})
+        else:
+            state = task.metric_merge(state, jax.device_get(update(labels, truth)))
+        count += len(valid)
+        if on_batch is not None:
+            on_batch(count)
+    if processes > 1:
+        count = int(multihost_utils.process_allgather(np.int64(count)).sum())
+    seconds = time.perf_counter() - start
+    results = {
+        "metrics": task.metric_result(state),
+        "images": count,
+        "seconds": seconds,
+        "images_per_second": count / max(seconds, 1e-9),
+    }
+    return {**results, "per_image": records} if per_image else results
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_update(task: Task, mesh: Mesh | None) -> Callable[..., Any]:
+    """One compiled program for a task, however often it is evaluated with; every process gets the whole sums."""
+    return jax.jit(task.metric_update, out_shardings=None if mesh is None else replicated(mesh))
+
+
+def _mesh_of(array: Any) -> Mesh | None:
+    sharding = getattr(array, "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) else None
+
+
+def of_predictor(predictor: Any) -> Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array]:
+    """The `predict` of `evaluate` for a `Predictor`."""
+    return lambda placed, batch: predictor.predict_batch(placed[IMAGE], placed[SIZE])
+
+
+def extremes(per_image: list[dict[str, Any]], count: int) -> tuple[list[int], list[int]]:
+    """Positions of the `count` best images, best first, and of the `count` worst, worst first; none is in both."""
+    known = [i for i, record in enumerate(per_image) if math.isfinite(record["miou"])]
+    ranked = sorted(known, key=lambda i: (-per_image[i]["miou"], i))
+    count = min(count, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
+    return ranked[:count], ranked[::-1][:count] if len(ranked) > 1 else []
+
+
+def save_results(path: str | Path, results: Mapping[str, Any]) -> Path:
+    """Writes results as JSON, NaN as null; raises StorageError when the file cannot be written."""
+    return write_text(path, json.dumps(jsonable(results), indent=1, allow_nan=False) + "\n")
