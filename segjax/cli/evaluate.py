@@ -1,0 +1,130 @@
+"""Score a checkpoint, or label PNGs already written, on a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from segjax.cli import viewing
+
+    parser.add_argument("--checkpoint", metavar="DIR", help="a run's workdir, or its checkpoints folder")
+    parser.add_argument("--which", default="best", metavar="best|last|STEP", help="which checkpoint; default best")
+    parser.add_argument("--predictions", metavar="DIR", help="score DIR/NAME.png instead of running the network")
+    parser.add_argument("--split", help="split to score; default: the one the run ended with")
+    parser.add_argument("--void", help="how void pixels count: ignore, union or drop")
+    parser.add_argument("--output", metavar="FILE.json", help="also keep the scores, image by image, as JSON")
+    viewing.add_arguments(parser)
+    parser.epilog = (
+        "The data set is the checkpoint's; config.data, config.eval and config.parallel can be overridden, such as "
+        "--config.data.root=DIR. With --predictions and no --checkpoint, --config.data.name names the set."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from segjax.cli import viewing
+    from segjax.core.config import from_dict, to_dict
+    from segjax.core.errors import ConfigError
+
+    if args.checkpoint is None and args.predictions is None:
+        raise ConfigError("--checkpoint or --predictions is needed: what is to be scored?")
+    if args.checkpoint is None:
+        record = to_dict(overridden({}, args.overrides))
+    else:
+        for key in args.overrides:
+            if key.split(".")[0] not in ("data", "eval", "parallel"):
+                raise ConfigError(f"--config.{key}: the checkpoint fixes it; only data, eval and parallel can change.")
+
+    from segjax.cli.runtime import prepare_jax
+
+    prepare_jax()
+    import jax
+
+    from segjax.cli.progress import progress
+    from segjax.data.dataset import open_dataset
+    from segjax.data.pipeline import eval_batches
+    from segjax.inference.evaluate import evaluate, of_predictor, save_results
+    from segjax.inference.predictor import Predictor
+    from segjax.inference.provenance import provenance
+    from segjax.inference.table import print_scores
+    from segjax.inference.written import of_folder
+    from segjax.parallel.mesh import make_mesh
+    from segjax.parallel.transfer import check_batch_size
+    from segjax.tasks.semantic import SemanticTask
+    from segjax.training.checkpoint import read_checkpoint
+
+    # --- The run's config, with what the command line changes.
+    saved = None
+    if args.checkpoint is not None:
+        saved = read_checkpoint(args.checkpoint, args.which)
+        record = to_dict(overridden(saved.config, args.overrides))
+    record["eval"].update(viewing.given(args))
+    if args.void is not None:
+        record["eval"]["void"] = args.void
+    config = from_dict(record)
+    split = args.split or config.eval.final_split or config.eval.split
+
+    # --- Data and task.
+    dataset = open_dataset(config.data)
+    source, info = dataset.split(split), dataset.info
+    if saved is not None:
+        for what in ("num_classes", "channels"):
+            theirs, ours = getattr(saved.info, what), getattr(info, what)
+            if theirs != ours:
+                raise ConfigError(
+                    f"{what}: the data set {info.name!r} has {ours}, the checkpoint {args.checkpoint} {theirs}; "
+                    f"evaluate on the set it was trained for ({saved.info.name!r})."
+                )
+    task = SemanticTask(
+        num_classes=info.num_classes, void=config.eval.void, classes=info.classes, boundary=config.eval.boundary
+    )
+
+    # --- What predicts: the network, or a folder of label PNGs.
+    if args.predictions is not None:
+        predict, place, stride = of_folder(args.predictions, info.num_classes), jax.device_put, 1
+        what, extra = args.predictions, {"predictions": args.predictions}
+    else:
+        mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
+        check_batch_size(config.eval.batch_size, mesh, key="config.eval.batch_size")
+        predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
+        predict, place, stride = of_predictor(predictor), predictor.place, predictor.stride
+        what, extra = f"{args.checkpoint} (step {saved.step})", {"checkpoint": args.checkpoint, "step": saved.step}
+        extra["viewing"] = predictor.settings()
+
+    with progress(len(source), f"evaluate {info.name} {split}") as advance:
+        results = evaluate(
+            predict,
+            eval_batches(
+                source,
+                batch_size=config.eval.batch_size,
+                size=config.eval.size,
+                multiple=stride,
+                threads=config.data.threads,
+            ),
+            task,
+            place=place,
+            on_batch=advance,
+        )
+    if args.output is not None:
+        kept = {"kind": "evaluation", "dataset": info.name, "split": split, "void": config.eval.void, **extra}
+        save_results(Path(args.output), {**kept, **results, **provenance()})
+        print(f"scores kept in {args.output}")
+    title = f"{what} on {info.name} {split}: {results['images']} images, void: {config.eval.void}"
+    print_scores(results["metrics"], title)
+    return 0
+
+
+def overridden(record, overrides):
+    """The checked Config of a nested dict with the command line's `key=value` texts set."""
+    import copy
+
+    from segjax.core.config import from_dict, set_text
+
+    record = copy.deepcopy(dict(record))
+    for key, text in overrides.items():
+        set_text(record, key, text)
+    return from_dict(record)

@@ -1,0 +1,93 @@
+"""Train a network, evaluate it, and leave checkpoints, logs and a report in a workdir."""
+
+from __future__ import annotations
+
+import argparse
+
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE.py[:arg]", required=True, help="Python file with get_config()")
+    parser.add_argument("--workdir", metavar="DIR", help="where the run is kept; default runs/NAME")
+    parser.add_argument("--resume", action="store_true", help="go on from the workdir's last checkpoint")
+    parser.epilog = "Any key of the config can be set as --config.key=value, such as --config.train.steps=100."
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from segjax.core.config import load_config
+    from segjax.core.registry import create_model, resolve
+
+    # --- What can be wrong is looked at before anything heavy is imported.
+    config = load_config(args.config, args.overrides)
+    resolve(config.model.name)
+    workdir = Path(args.workdir or f"runs/{config.name}")
+
+    from segjax.cli.runtime import prepare_jax
+
+    prepare_jax()
+    import jax
+    import jax.numpy as jnp
+
+    from segjax.cli import scoring
+    from segjax.data.augment import make_train_transform
+    from segjax.data.dataset import open_dataset
+    from segjax.data.pipeline import train_batches
+    from segjax.parallel.mesh import make_mesh
+    from segjax.training.loop import steps_of, train
+
+    # --- Data.
+    dataset = open_dataset(config.data)
+    info = dataset.info
+    source = dataset.split(config.data.train_split)
+    splits = [config.eval.split, config.eval.final_split or config.eval.split]
+    scored = {name: dataset.split(name) for name in splits}
+    batches = train_batches(
+        source,
+        batch_size=config.train.batch_size // jax.process_count(),
+        crop_size=config.data.crop_size,
+        scale=config.augment.scale,
+        seed=config.seed,
+        threads=config.data.threads,
+        workers=config.data.workers,
+        prefetch=config.data.prefetch,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+    # --- Network, task, augmentation.
+    model = create_model(
+        config.model.name,
+        num_classes=info.num_classes,
+        in_channels=info.channels,
+        dtype=jnp.dtype(config.train.dtype),
+        **config.model.options,
+    )
+    scoring.check_sizes(config, model.stride)
+    task = scoring.make_task(config, dataset)
+    transform = make_train_transform(config.augment, info, config.data.crop_size)
+
+    # --- Train, scoring the validation split on the way.
+    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
+    scorer = scoring.Scorer(model, task, info, config, mesh)
+    result = train(
+        config,
+        model=model,
+        task=task,
+        transform=transform,
+        batches=batches,
+        info=info,
+        steps=steps_of(config, len(source)),
+        workdir=workdir,
+        evaluate=lambda state: scorer.score(scored[splits[0]], state.eval_variables)["metrics"],
+        resume=args.resume,
+    )
+    batches.close()
+    if result.interrupted is not None:
+        return 1
+
+    # --- The best checkpoint, on the final split; the report.
+    scorer.finish(scored[splits[1]], splits[1], workdir)
+    return 0

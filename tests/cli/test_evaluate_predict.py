@@ -1,0 +1,159 @@
+"""`segjax predict` and `segjax evaluate` on a checkpoint of an untrained network, and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.cli.main import main
+
+SCENES = {"count": 2, "eval_count": 3, "height": 48, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """jax's compilation cache, kept away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGJAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, cache) -> Path:
+    """A workdir with one checkpoint."""
+    from segjax.core.config import from_dict, to_dict
+    from segjax.core.registry import create_model
+    from segjax.data.dataset import open_dataset
+    from segjax.parallel.mesh import make_mesh
+    from segjax.training.checkpoint import Checkpointer
+    from segjax.training.optim import make_optimizer
+    from segjax.training.schedules import make_schedule
+    from segjax.training.state import init_state, init_variables
+
+    record = {
+        "model": {"name": "unet/test"},
+        "data": {"name": "scenes", "options": SCENES, "crop_size": [48, 64]},
+        "eval": {"batch_size": 2, "split": "val"},
+    }
+    config = from_dict(record)
+    info = open_dataset(config.data).info
+    model = create_model(config.model.name, num_classes=info.num_classes)
+    weights = init_variables(model, 0, (48, 64, 3))
+    schedule = make_schedule(config.schedule, 1e-3, 10)
+    tx = make_optimizer(config.optim, schedule, weights["params"])
+    workdir = tmp_path_factory.mktemp("run")
+    checkpointer = Checkpointer(workdir, config=to_dict(config), info=info, best="miou", resume=False)
+    checkpointer.save(1, init_state(weights, tx, make_mesh(), ema=False), iterator={}, metrics={"miou": 0.1})
+    checkpointer.close()
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, run: Path) -> Path:
+    """The split's images as files."""
+    from segjax.core.config import from_dict
+    from segjax.data.dataset import open_dataset
+
+    source = open_dataset(from_dict({"data": {"name": "scenes", "options": SCENES}}).data).split("val")
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(len(source)):
+        Image.fromarray(source[i]["image"]).save(folder / f"{source[i]['name']}.png")
+    return folder
+
+
+def test_written_predictions_score_exactly_as_the_checkpoint(run: Path, photos: Path, tmp_path, capsys) -> None:
+    out = tmp_path / "labels"
+    assert main(["predict", f"--checkpoint={run}", f"--input={photos}", f"--output={out}", "--overlay"]) == 0
+    assert "3 images labelled" in capsys.readouterr().out
+    assert len(list(out.glob("*.png"))) == len(list((out / "overlays").glob("*.png"))) == 3
+    direct, written = tmp_path / "direct.json", tmp_path / "written.json"
+    assert main(["evaluate", f"--checkpoint={run}", f"--output={direct}"]) == 0
+    assert main(["evaluate", f"--checkpoint={run}", f"--predictions={out}", f"--output={written}"]) == 0
+    direct, written = json.loads(direct.read_text()), json.loads(written.read_text())
+    assert direct["metrics"] == written["metrics"]
+    assert direct["per_image"] == written["per_image"]
+    assert direct["images"] == 3
+    assert np.sum(direct["metrics"]["confusion"]) == 3 * 48 * 64
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last == ["mIoU", f"{direct['metrics']['miou']:.4f}"]
+
+
+def test_broken_image_is_skipped_and_the_status_says_so(run: Path, photos: Path, tmp_path, capsys) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first = sorted(photos.iterdir())[0]
+    (folder / "good.png").write_bytes(first.read_bytes())
+    (folder / "cut.png").write_bytes(first.read_bytes()[:500])
+    arguments = ["predict", f"--checkpoint={run}", f"--input={folder}", f"--output={tmp_path / 'out'}"]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "1 images labelled" in said.out
+    assert "1 skipped" in said.out
+    assert said.err.count("\n") == 1
+    assert "cut.png" in said.err
+    (folder / "good.png").unlink()
+    assert main(arguments) == 2
+    assert "none of 1 images could be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["predict", "--checkpoint=absent", "--input={photos}", "--output={tmp}/o"],
+            "--checkpoint: no folder 'absent'",
+        ),
+        (["predict", "--checkpoint={tmp}", "--input={photos}", "--output={tmp}/o"], "no checkpoint"),
+        (["predict", "--checkpoint={run}", "--input=absent", "--output={tmp}/o"], "no file or folder 'absent'"),
+        (["predict", "--checkpoint={run}", "--input={tmp}", "--output={tmp}/o"], "no images in"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={photos}"], "would be overwritten"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--alpha=2"], "--alpha"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--window=5"], "--window"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--scales=a"], "--scales"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--overlap=1.5"], "eval.overlap"),
+        (["evaluate"], "--checkpoint or --predictions is needed"),
+        (["evaluate", "--checkpoint={run}", "--config.model.name=unet"], "the checkpoint fixes it"),
+        (["evaluate", "--checkpoint={run}", "--config.eval.viod=drop"], "Did you mean 'void'"),
+        (["evaluate", "--checkpoint={run}", "--void=some"], "config.eval.void"),
+        (["evaluate", "--checkpoint={run}", "--split=tset"], "split 'tset'"),
+        (["evaluate", "--checkpoint={run}", "--predictions={tmp}/absent"], "no folder"),
+        (["evaluate", "--checkpoint={run}", "--predictions={tmp}"], "no such file"),
+        (
+            ["evaluate", "--checkpoint={run}", "--config.data.options={{'style': 'cells', 'eval_count': 2}}"],
+            "num_classes: the data set",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(run: Path, photos: Path, tmp_path, capsys, arguments: list[str], words: str) -> None:
+    before = sorted(photos.iterdir())
+    arguments = [text.format(run=run, photos=photos, tmp=tmp_path) for text in arguments]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert words in said
+    assert sorted(photos.iterdir()) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_images_of_one_name_are_refused(run: Path, photos: Path, tmp_path, capsys) -> None:
+    first = sorted(photos.iterdir())[0]
+    (tmp_path / "a.png").write_bytes(first.read_bytes())
+    Image.open(first).save(tmp_path / "a.jpg")
+    assert main(["predict", f"--checkpoint={run}", f"--input={tmp_path}", f"--output={tmp_path / 'out'}"]) == 2
+    assert "a.jpg and a.png would both be written" in capsys.readouterr().err
+
+
+def test_python_example(run: Path, photos: Path, tmp_path) -> None:
+    from segjax import Predictor
+
+    predictor = Predictor.from_checkpoint(run)
+    prediction = predictor(sorted(photos.iterdir())[0], probabilities=True)
+    assert prediction.labels.shape == (48, 64)
+    assert prediction.entropy.shape == (48, 64)
+    assert prediction.save(tmp_path / "labels.png").is_file()
+    assert predictor.step == 1
+    assert predictor.batch_size == 2
