@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.nn.conv import ConvNorm, SeparableConv
+from segjax.nn.conv import Conv, ConvNorm, SeparableConv
+from segjax.ops.adaptive_pool import adaptive_avg_pool
 from segjax.ops.pooling import global_avg_pool
+from segjax.ops.resize import resize
 
 
 class ImagePooling(nn.Module):
@@ -67,3 +69,59 @@ class ASPP(nn.Module):
         project = ConvNorm(self.features, self.project_size, dtype=self.dtype, name="project")
         joined = project(jnp.concatenate(branches, -1), train)
         return nn.Dropout(self.dropout, deterministic=not train)(joined)
+
+
+class PyramidPooling(nn.Module):
+    """Pyramid pooling (Zhao et al., Pyramid scene parsing network, CVPR 2017, arXiv:1612.01105, section 3.2): means
+    over 1x1, 2x2, 3x3 and 6x6 bins, each through a 1x1 ConvNorm, enlarged and appended to the input.
+
+    [B, H, W, C] -> [B, H, W, C + len(bins) * features] for any H and W; called `(x, train)`; children `bins_N`. In
+    training the normalisation of one bin sees one value an image: a batch of one image leaves only the offset.
+
+    Attributes:
+      features: channels of each branch; C / len(bins) in the paper.
+      bins: of each branch, on a side.
+      align_corners: of the bilinear enlargement; true in the authors' code, false in mmsegmentation.
+      dtype: of the arithmetic.
+    """
+
+    features: int
+    bins: Sequence[int] = (1, 2, 3, 6)
+    align_corners: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = x.astype(self.dtype)
+        branches = [x]
+        for bins in self.bins:
+            pooled = adaptive_avg_pool(x, bins)
+            pooled = ConvNorm(self.features, 1, dtype=self.dtype, name=f"bins_{bins}")(pooled, train)
+            branches.append(resize(pooled, x.shape[1:3], align_corners=self.align_corners))
+        return jnp.concatenate(branches, -1)
+
+
+class StripPooling(nn.Module):
+    """Strip pooling (Hou et al., Strip pooling: rethinking spatial pooling for scene parsing, CVPR 2020,
+    arXiv:2003.13328, section 3.1): the means of whole rows and of whole columns decide, pixel by pixel, how much of the
+    input passes.
+
+    [B, H, W, C] -> the same shape; called `(x, train)`. Children: `rows`, a 3x1 ConvNorm over the means of the rows
+    [B, H, 1, C]; `columns`, a 1x3 one over those of the columns; `gate`, a 1x1 convolution of the rectified sum of
+    both, whose sigmoid multiplies x (equations 3 and 4; the normalisations and the rectifier as in the authors' code).
+
+    Attributes:
+      dtype: of the arithmetic.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = x.astype(self.dtype)
+        channels = x.shape[-1]
+        strip = {"act": None, "dtype": self.dtype}
+        rows = ConvNorm(channels, (3, 1), **strip, name="rows")(adaptive_avg_pool(x, (None, 1)), train)
+        columns = ConvNorm(channels, (1, 3), **strip, name="columns")(adaptive_avg_pool(x, (1, None)), train)
+        gate = Conv(channels, 1, dtype=self.dtype, name="gate")(nn.relu(rows + columns))
+        return x * nn.sigmoid(gate)

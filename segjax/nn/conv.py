@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.core.errors import ModelError
 from segjax.nn.norm import BatchNorm
 from segjax.ops.conv import conv2d
 from segjax.ops.geometry import Padding, Pair, pair
@@ -128,6 +129,36 @@ class SeparableConv(nn.Module):
         else:
             x = Conv(channels, self.kernel_size, **window, name="depthwise")(x)
         return ConvNorm(self.features, 1, dtype=self.dtype, **norm, name="pointwise")(x, train)
+
+
+class GlobalConv(nn.Module):
+    """A large kernel as two separable ones (Peng et al., Large kernel matters, CVPR 2017, arXiv:1703.02719, section
+    3.1): k x 1 then 1 x k, plus 1 x k then k x 1, without a nonlinearity between.
+
+    [B, H, W, C] -> [B, H, W, features]; children `tall_first`, `wide_second`, `wide_first`, `tall_second`, each a
+    Conv with bias.
+
+    Attributes:
+      features: channels of the result, and between the two of a pair.
+      kernel_size: k, odd; 15 covers the 16x16 maps of the paper.
+      dtype: of the arithmetic.
+    """
+
+    features: int
+    kernel_size: int = 15
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def conv(size: Pair, name: str) -> Conv:
+            return Conv(self.features, size, dtype=self.dtype, name=name)
+
+        if self.kernel_size % 2 == 0:
+            raise ModelError(f"GlobalConv: kernel_size={self.kernel_size} is even; take an odd one")
+        tall, wide = (self.kernel_size, 1), (1, self.kernel_size)
+        left = conv(wide, "wide_second")(conv(tall, "tall_first")(x))
+        right = conv(tall, "tall_second")(conv(wide, "wide_first")(x))
+        return left + right
 
 
 class UpConv(nn.Module):

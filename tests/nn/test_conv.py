@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.nn.conv import Conv, ConvNorm, SeparableConv, UpConv
+from segjax.core.errors import ModelError
+from segjax.nn.conv import Conv, ConvNorm, GlobalConv, SeparableConv, UpConv
 
 torch = pytest.importorskip("torch")
 
@@ -48,6 +49,32 @@ def test_upconv_equals_torch_with_its_bias():
         torch.tensor(x).permute(0, 3, 1, 2), kernel, torch.arange(2.0), stride=2, padding=1, output_padding=1
     )
     np.testing.assert_allclose(layer.apply(variables, x), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_global_conv_is_one_large_kernel():
+    """The two pairs are one dense kernel, the sum of two products of a column and a row."""
+    x = np.random.default_rng(0).normal(size=(1, 9, 8, 2)).astype(np.float32)
+    layer = GlobalConv(3, 5)
+    variables = layer.init(KEY, x)
+    names = ("tall_first", "wide_second", "wide_first", "tall_second")
+    assert shapes(variables) == {
+        **{f"params/{name}/bias": (3,) for name in names},
+        "params/tall_first/kernel": (5, 1, 2, 3),
+        "params/wide_second/kernel": (1, 5, 3, 3),
+        "params/wide_first/kernel": (1, 5, 2, 3),
+        "params/tall_second/kernel": (5, 1, 3, 3),
+    }
+    a, b, c, d = (np.asarray(variables["params"][name]["kernel"], np.float64) for name in names)
+    dense = np.einsum("iam,jmn->ijan", a[:, 0], b[0]) + np.einsum("jam,imn->ijan", c[0], d[:, 0])
+    expected = torch.nn.functional.conv2d(
+        torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2), torch.tensor(dense).permute(3, 2, 0, 1), padding=2
+    )
+    np.testing.assert_allclose(layer.apply(variables, x), expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_global_conv_needs_a_centre():
+    with pytest.raises(ModelError, match="kernel_size=4 is even"):
+        GlobalConv(3, 4).init(KEY, jnp.zeros((1, 8, 8, 2)))
 
 
 @pytest.mark.parametrize("layer", [Conv(64), UpConv(64, 2), UpConv(64, 4, padding=1)], ids=["conv", "up 2", "up 4"])
