@@ -183,7 +183,8 @@ def _open_prepared(data: Data) -> Dataset:
 def _open_scenes(options: Mapping[str, Any]) -> Dataset:
     from segjax.data.scenes import SceneSource, dataset_info
 
-    known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160, "style": "street"}
+    known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160}
+    known |= {"style": "street", "zoom": 1.0, "time": "any"}
     chosen = take_options("scenes", options, known)
     counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
     splits = {split: SceneSource(split, count=count, **chosen) for split, count in counts.items()}

@@ -5,10 +5,16 @@ from __future__ import annotations
 from segjax.core.errors import ConfigError, suggest
 from segjax.losses.base import Loss
 from segjax.losses.cross_entropy import CrossEntropy
+from segjax.losses.cross_entropy_dice import CrossEntropyDice
 from segjax.losses.dice import Dice
 from segjax.losses.focal import Focal
 
-LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "dice": Dice, "focal": Focal}
+LOSSES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "cross_entropy_dice": CrossEntropyDice,
+    "dice": Dice,
+    "focal": Focal,
+}
 
 
 def get_loss(name: str, **constants: float) -> Loss:

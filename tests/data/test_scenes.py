@@ -194,6 +194,25 @@ def _follow(index, style, y, x):
     return at - np.stack([x, y], -1)
 
 
+def test_zoom_is_the_middle_of_a_larger_picture():
+    """Twice the zoom at half the size is the same projection: the horizon and the middle column stay where they are."""
+    for style in STYLES:
+        agreement = []
+        for index in range(4):
+            near = render(index, height=64, width=80, style=style, zoom=2.0)["label"]
+            wide = render(index, height=128, width=160, style=style)["label"]
+            tops = range(65) if style == "street" else [32]  # a street's horizon is its own
+            agreement.append(max(np.mean(near == wide[top : top + 64, 40:120]) for top in tops))
+        assert np.mean(agreement) > 0.95, (style, agreement)
+
+
+def test_time_of_day_changes_the_light_only():
+    day, night = (render(3, height=64, width=80, time=time) for time in ("day", "night"))
+    np.testing.assert_array_equal(day["label"], night["label"])
+    np.testing.assert_array_equal(day["depth"], night["depth"])
+    assert day["image"].mean() > 1.3 * night["image"].mean()
+
+
 def test_sources_are_disjoint_small_and_picklable():
     splits = {name: SceneSource(name, count=3, height=32, width=32) for name in ("train", "val", "test")}
     images = [splits[name][i]["image"].tobytes() for name in splits for i in range(3)]
@@ -233,6 +252,9 @@ def test_stated_statistics_are_the_measured_ones(style):
     [
         (lambda: render(0, style="stret"), "Did you mean 'street'"),
         (lambda: render(0, height=8), "8x160"),
+        (lambda: render(0, time="nigth"), "Did you mean 'night'"),
+        (lambda: render(0, zoom=0.5), "zoom from 1 to 8, got 0.5"),
+        (lambda: SceneSource("val", zoom=9.0), "zoom from 1 to 8, got 9.0"),
         (lambda: render(-1), "-1"),
         (lambda: render(0, frame=-2), "-2"),
         (lambda: SceneSource("valid"), "Did you mean 'val'"),

@@ -178,6 +178,21 @@ def test_dice_by_hand():
     np.testing.assert_array_equal(weights, [1, 1, 0])
 
 
+def test_cross_entropy_dice_is_the_images_mean_and_its_dice():
+    logits, labels, valid = scene()
+    values, weights = get_loss("cross_entropy_dice", share=0.5, smooth=2.0)(
+        logits, labels, valid, class_weights=CLASS_WEIGHTS
+    )
+    dice, _ = get_loss("dice", smooth=2.0)(logits, labels, valid, class_weights=CLASS_WEIGHTS)
+    for image in range(B - 1):
+        counted = valid[image] & (labels[image] != IGNORE)
+        z, y = logits[image][counted].astype(np.float64), labels[image][counted]
+        surprise = np.log(np.exp(z).sum(-1)) - z[np.arange(len(y)), y]
+        mean = np.average(surprise, weights=CLASS_WEIGHTS[y])
+        assert float(values[image]) == pytest.approx(mean + 0.5 * float(dice[image]), rel=1e-5)
+    np.testing.assert_array_equal(weights, [1, 1, 0])
+
+
 def test_errors_name_the_way_out():
     with pytest.raises(ConfigError, match=r"'cross_entropi'.*Did you mean 'cross_entropy'"):
         get_loss("cross_entropi")

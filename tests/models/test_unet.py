@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,19 @@ def test_valid_convolutions_that_do_not_fit_name_a_size_that_does(size):
 def test_unknown_padding():
     with pytest.raises(ModelError, match="'reflect' is unknown"):
         traced(create_model("unet/test", 2, padding="reflect"), (16, 16))
+
+
+def test_patches_are_channels_before_and_sub_pixels_after():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(1, 16, 24, 3)), jnp.float32)
+    model, inner = create_model("unet/test", 5, patch=2), create_model("unet/test", 5 * 4, in_channels=3 * 4)
+    variables = inner.init(KEYS, jnp.zeros((1, 8, 12, 12)))
+    channels = einops.rearrange(images, "b (h i) (w j) c -> b h w (i j c)", i=2, j=2)
+    logits = einops.rearrange(inner.apply(variables, channels)["logits"], "b h w (i j k) -> b (h i) (w j) k", i=2, j=2)
+    np.testing.assert_array_equal(model.apply(variables, images)["logits"], logits)
+    assert model.stride == 8
+    with pytest.raises(ModelError, match="patch 2 needs padding 'same'"):
+        traced(create_model("unet/test", 2, patch=2, padding="valid"), (64, 64))
 
 
 @functools.cache

@@ -152,8 +152,8 @@ def _inside(dx: np.ndarray, dy: np.ndarray, outline: np.ndarray) -> np.ndarray:
 class Field:
     """Pixels to field coordinates at one frame."""
 
-    def __init__(self, height: int, width: int, shift: np.ndarray):
-        self.scale = float(max(height, width))
+    def __init__(self, height: int, width: int, shift: np.ndarray, zoom: float):
+        self.scale = zoom * max(height, width)
         self.x = ((np.arange(width, dtype=np.float32) + 0.5 - 0.5 * width) / self.scale + np.float32(shift[0]))[None]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5 - 0.5 * height) / self.scale + np.float32(shift[1]))[
             :, None
@@ -288,7 +288,7 @@ def _paint_bubble(canvas: Canvas, field: Field, stain: Stain, rng: np.random.Gen
     canvas.paint(box, alpha * 0.75, rgb, 1.0, IGNORE, owned=alpha >= 0.5)
 
 
-def render_cells(index: int, *, seed: int, height: int, width: int, frame: int) -> dict[str, np.ndarray]:
+def render_cells(index: int, *, seed: int, height: int, width: int, frame: int, zoom: float) -> dict[str, np.ndarray]:
     """One microscope field; see `segjax.data.scenes.render`."""
     rng = stream(seed, index)
     stain, cells = draw_stain(rng), draw_cells(rng)
@@ -296,7 +296,7 @@ def render_cells(index: int, *, seed: int, height: int, width: int, frame: int) 
     style = rng.random(8)
     deep, shallow = (int(n) for n in rng.integers((2, 0), (6, 4)))
     fog = rng.random() < 0.25
-    field = Field(height, width, drift * frame)
+    field = Field(height, width, drift * frame, zoom)
     canvas = Canvas(height, width)
     _paint_medium(canvas, field, stain, style)
     _paint_fibres(canvas, field, stain, stream(seed, index, purpose=3), deep, MEDIUM_DEPTH - 5.0)

@@ -105,9 +105,18 @@ def _rgb(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def draw_light(rng: np.random.Generator) -> Light:
-    """A time of day: noon, overcast, golden hour, dusk or night."""
-    kind = rng.choice(5, p=[0.36, 0.24, 0.18, 0.13, 0.09])
+TIMES = {
+    "any": (0.36, 0.24, 0.18, 0.13, 0.09),
+    "day": (0.60, 0.40, 0.00, 0.00, 0.00),
+    "dusk": (0.00, 0.00, 0.58, 0.42, 0.00),
+    "night": (0.00, 0.00, 0.00, 0.00, 1.00),
+}
+"""time of day -> chances of noon, overcast, golden hour, dusk, night."""
+
+
+def draw_light(rng: np.random.Generator, time: str) -> Light:
+    """Noon, overcast, golden hour, dusk or night, with the chances of that `time`."""
+    kind = rng.choice(5, p=TIMES[time])
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.radians((rng.uniform(35, 65), 60.0, rng.uniform(14, 28), rng.uniform(8, 14), 45.0)[kind])
     towards = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(elevation), np.sin(azimuth) * np.cos(elevation)])
@@ -147,9 +156,9 @@ def _draw_side(rng: np.random.Generator, side: int, edge: float, middle) -> list
     return plots
 
 
-def draw_street(rng: np.random.Generator) -> Street:
+def draw_street(rng: np.random.Generator, time: str = "any") -> Street:
     """Draw a whole street."""
-    light = draw_light(rng)
+    light = draw_light(rng, time)
     half_road, pavement = rng.uniform(2.9, 4.6), rng.uniform(1.8, 4.0)
     street = Street(
         light=light,

@@ -10,11 +10,15 @@ from segjax.core.errors import DataError, suggest
 from segjax.core.schema import IMAGE, LABEL, DatasetInfo
 from segjax.data.scenes.cells import render_cells
 from segjax.data.scenes.labels import CLASSES, PALETTE, PANOPTIC_FACTOR, STREET_COUNT
+from segjax.data.scenes.layout import TIMES
 from segjax.data.scenes.street import render_street
 
 STYLES = ("street", "cells", "mixed")
 SMALLEST = 16
 """Smallest height and width, pixels: below, a person is less than a pixel."""
+
+LARGEST_ZOOM = 8.0
+"""Beyond, hardly a thing is seen whole."""
 
 _SPLITS = {"train": (0, 2000), "val": (1 << 40, 200), "test": (2 << 40, 200)}
 """split -> (first index, default count). Ranges 2**40 apart never meet."""
@@ -27,7 +31,15 @@ _STATISTICS = {
 
 
 def render(
-    index: int, *, seed: int = 0, height: int = 128, width: int = 160, style: str = "street", frame: int = 0
+    index: int,
+    *,
+    seed: int = 0,
+    height: int = 128,
+    width: int = 160,
+    style: str = "street",
+    frame: int = 0,
+    zoom: float = 1.0,
+    time: str = "any",
 ) -> dict[str, np.ndarray]:
     """Draw one scene.
 
@@ -40,6 +52,8 @@ def render(
       height, width: pixels, at least 16 each; no multiple is asked for.
       style: `street`, `cells` or `mixed`.
       frame: which picture of the clip, 0 or more. The street is 96 m long: at 9 m/s, a hundred frames.
+      zoom: 1 or more: how many times larger everything appears, in a view so much narrower.
+      time: of day, in streets: `any`, `day`, `dusk` or `night`; what stands where does not depend on it.
 
     Returns:
       image: uint8 [H, W, 3].
@@ -53,18 +67,27 @@ def render(
         is hidden then.
 
     Raises:
-      DataError: index, seed, frame or size out of range, or an unknown style.
+      DataError: index, seed, frame, zoom or size out of range, or an unknown style or time.
     """
-    if style not in STYLES:
-        raise DataError(f"scenes have no style {style!r}.{suggest(style, STYLES)}")
     if min(height, width) < SMALLEST:
         raise DataError(f"scenes of {height}x{width} are too small: ask for {SMALLEST}x{SMALLEST} or more")
     if min(index, seed, frame) < 0:
         raise DataError(f"scenes need index, seed and frame of 0 or more, got {index}, {seed}, {frame}")
+    _check_view(style, zoom, time)
     cells = style == "cells" or (style == "mixed" and index % 3 == 2)
-    scene = (render_cells if cells else render_street)(index, seed=seed, height=height, width=width, frame=frame)
+    view = {"seed": seed, "height": height, "width": width, "frame": frame, "zoom": zoom}
+    scene = render_cells(index, **view) if cells else render_street(index, **view, time=time)
     scene["panoptic"] = scene["label"].astype(np.int32) * PANOPTIC_FACTOR + scene["instance"]
     return scene
+
+
+def _check_view(style: str, zoom: float, time: str) -> None:
+    if style not in STYLES:
+        raise DataError(f"scenes have no style {style!r}.{suggest(style, STYLES)}")
+    if time not in TIMES:
+        raise DataError(f"scenes have no time {time!r}.{suggest(time, TIMES)}")
+    if not 1.0 <= zoom <= LARGEST_ZOOM:
+        raise DataError(f"scenes need a zoom from 1 to {LARGEST_ZOOM:g}, got {zoom}")
 
 
 def dataset_info(style: str = "street") -> DatasetInfo:
@@ -100,12 +123,13 @@ class SceneSource:
     height: int = 128
     width: int = 160
     style: str = "street"
+    zoom: float = 1.0
+    time: str = "any"
 
     def __post_init__(self):
         if self.split not in _SPLITS:
             raise DataError(f"scenes have no split {self.split!r}.{suggest(self.split, _SPLITS)}")
-        if self.style not in STYLES:
-            raise DataError(f"scenes have no style {self.style!r}.{suggest(self.style, STYLES)}")
+        _check_view(self.style, self.zoom, self.time)
         if self.count is not None and not 0 < self.count <= 1 << 40:
             raise DataError(f"scenes need a count of 1 or more, got {self.count}")
 
@@ -122,7 +146,8 @@ class SceneSource:
         if not 0 <= i < len(self):
             raise IndexError(f"scene {i} of {len(self)} in split {self.split!r}")
         index = _SPLITS[self.split][0] + i
-        return render(index, seed=self.seed, height=self.height, width=self.width, style=self.style, frame=frame)
+        size = {"height": self.height, "width": self.width, "zoom": self.zoom}
+        return render(index, seed=self.seed, style=self.style, frame=frame, time=self.time, **size)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray | str]:
         i = int(i)

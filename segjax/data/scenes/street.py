@@ -17,16 +17,16 @@ _NEAREST = 2.2
 """Things closer to the camera than this have left the picture, metres."""
 
 
-def _camera(street: Street, height: int, width: int, frame: int) -> Camera:
+def _camera(street: Street, height: int, width: int, frame: int, zoom: float) -> Camera:
     step = street.speed * FRAME_SECONDS * frame
-    focal = 0.95 * street.zoom * (height * width) ** 0.5
+    focal = 0.95 * zoom * street.zoom * (height * width) ** 0.5
     position = np.array([street.camera_x, street.camera_height, step])
     return Camera(height, width, focal, street.horizon * height, street.yaw, position)
 
 
-def camera_of(index: int, *, seed: int, height: int, width: int, frame: int = 0) -> Camera:
+def camera_of(index: int, *, seed: int, height: int, width: int, frame: int = 0, zoom: float = 1.0) -> Camera:
     """The camera that `render_street` looks through: what turns its depth map into points."""
-    return _camera(draw_street(stream(seed, index)), height, width, frame)
+    return _camera(draw_street(stream(seed, index)), height, width, frame, zoom)
 
 
 def _cast(camera: Camera, street: Street, things: list[Thing]) -> np.ndarray:
@@ -103,11 +103,13 @@ def _flow(camera: Camera, canvas: Canvas, street: Street, things: list[Thing], h
     return flow
 
 
-def render_street(index: int, *, seed: int, height: int, width: int, frame: int) -> dict[str, np.ndarray]:
+def render_street(
+    index: int, *, seed: int, height: int, width: int, frame: int, zoom: float, time: str
+) -> dict[str, np.ndarray]:
     """One street; see `segjax.data.scenes.render`."""
-    street = draw_street(stream(seed, index))
+    street = draw_street(stream(seed, index), time)
     light = street.light
-    camera = _camera(street, height, width, frame)
+    camera = _camera(street, height, width, frame, zoom)
     canvas = Canvas(height, width)
     shadows = surfaces.Shadows(street)
     moved = [thing.at(frame) for thing in street.things]

@@ -25,13 +25,14 @@ from segjax.core.errors import ModelError, SizeError
 from segjax.models.base import Network
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.ops.pooling import max_pool
+from segjax.ops.upconv import depth_to_space, space_to_depth
 
 PAPER = "Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. arXiv:1505.04597"
 
 VARIANTS = {
     "same": {},
     "original": {"padding": "valid", "norm": False, "dropout": 0.5},
-    "small": {"base_channels": 16},
+    "small": {"base_channels": 16, "patch": 2},
     "test": {"base_channels": 4, "depth": 2, "dropout": 0.5},
 }
 
@@ -43,11 +44,14 @@ class UNet(Network):
     the convolutions eat; see `valid_size`.
 
     Attributes:
-      base_channels: width at full resolution; each level down doubles it.
+      base_channels: width at the finest level; each level down doubles it.
       depth: number of poolings.
       padding: "same" or "valid".
       norm: batch normalisation after each 3x3 convolution; else a bias.
       dropout: probability at the end of the contracting path (the two coarsest levels).
+      patch: 1 in the paper; else each patch x patch pixels enter as channels of one, and leave as sub-pixels of the
+        logits (Shi et al., CVPR 2016, arXiv:1609.05158): full-resolution logits at 1 / patch^2 of the work. Needs
+        padding "same".
       mirror: with valid convolutions, reflect the image beyond its border so that every pixel gets logits.
     """
 
@@ -56,19 +60,22 @@ class UNet(Network):
     padding: str = "same"
     norm: bool = True
     dropout: float = 0.0
+    patch: int = 1
     mirror: bool = True
 
     @property
     def stride(self) -> int:
-        return 2**self.depth if self.padding == "same" or self.mirror else 1
+        return self.patch * 2**self.depth if self.padding == "same" or self.mirror else 1
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         self.check_input(images)
         if self.padding not in ("same", "valid"):
             raise ModelError(f"UNet: padding {self.padding!r} is unknown: use 'same' or 'valid'")
+        if self.patch > 1 and self.padding != "same":
+            raise ModelError(f"UNet: patch {self.patch} needs padding 'same', not {self.padding!r}")
         size = images.shape[1:3]
-        x = images.astype(self.dtype)
+        x = space_to_depth(images.astype(self.dtype), self.patch)
         if self.padding == "valid":
             x = _mirrored(x, [self._border(n) for n in size]) if self.mirror else x
             for rows in x.shape[1:3]:
@@ -87,7 +94,8 @@ class UNet(Network):
             x = UpConv(features, dtype=self.dtype, name=f"upconv{level}")(x)
             x = jnp.concatenate([_centre(skips[level], x.shape[1:3]), x], axis=-1)
             x = self._double_conv(x, level, f"up{level}", train)
-        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="logits")(x)
+        logits = Conv(self.num_classes * self.patch**2, 1, dtype=self.dtype, name="logits")(x)
+        logits = depth_to_space(logits, self.patch)
         if self.padding == "valid" and self.mirror:
             logits = _centre(logits, size)
         return self.outputs(logits)
