@@ -10,7 +10,9 @@ from jax import lax
 
 from segjax.core.errors import ModelError
 from segjax.ops.formulation import formulation
-from segjax.ops.geometry import Padding, Pair, explicit_padding, pair
+from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
+from segjax.ops.halo import map_windows, row_shards
+from segjax.ops.stem import fold_stride
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -19,6 +21,8 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _WIDE = 64
 # Taps that fall outside the image cost nothing when cropped; at small rates nearly all of them fall inside.
 _CROP_RATE = 6
+# Above so many channels (an image and its depth) folding the stride adds zeros to multiply and wins nothing.
+_STEM = 4
 
 
 def conv2d(
@@ -44,14 +48,56 @@ def conv2d(
       [B, H', W', features] of x's dtype.
 
     Raises:
-      ModelError: the kernel does not fit the channels and groups.
+      ModelError: the kernel does not fit the channels and groups, or the padded image; numbers that are not positive;
+        two dtypes.
     """
+    check_image(x, "conv2d")
+    check_positive("conv2d", stride=stride, rate=rate, groups=groups)
+    if kernel.ndim != 4 or kernel.dtype != x.dtype:
+        raise ModelError(f"conv2d: a kernel {kernel.dtype} {kernel.shape} does not fit an image {x.dtype} {x.shape}")
     size, stride, rate = (kernel.shape[0], kernel.shape[1]), pair(stride), pair(rate)
     pads = explicit_padding(padding, size, rate)
     channels, features = x.shape[-1], kernel.shape[-1]
     if channels != kernel.shape[2] * groups or features % groups:
         raise ModelError(f"a kernel {kernel.shape} in {groups} groups does not fit an input of {channels} channels")
+    if any(n + sum(p) <= (k - 1) * r for n, p, k, r in zip(x.shape[1:3], pads, size, rate)):
+        raise ModelError(
+            f"conv2d: a kernel {size} at rate {rate} is larger than the image {x.shape[1:3]} padded {pads}"
+        )
 
+    kernel, pads = _seen_taps(x, kernel, stride, rate, pads)
+    if row_shards() == 1 or (kernel.shape[0], stride[0], pads[0]) == (1, 1, (0, 0)):
+        return _conv(x, kernel, stride, rate, groups, pads)
+    return map_windows(
+        lambda part, kernel: _conv(part, kernel, stride, rate, groups, ((0, 0), pads[1])),
+        x,
+        kernel,
+        span=(kernel.shape[0] - 1) * rate[0] + 1,
+        stride=stride[0],
+        padding=pads[0],
+    )
+
+
+def _seen_taps(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]):
+    """(kernel, pads) without the outer rows and columns of taps that meet only padding: of a 3x3 kernel whose rate is
+    the map's height or more, the middle row stays."""
+    cut = []
+    for size, taps, s, r, (before, after) in zip(x.shape[1:3], kernel.shape[:2], stride, rate, pads):
+        outputs = (size + before + after - (taps - 1) * r - 1) // s + 1
+        seen = [
+            tap
+            for tap, offset in enumerate(range(-before, taps * r - before, r))
+            if max(0, -(offset // s)) * s + offset < size and max(0, -(offset // s)) < outputs
+        ]
+        first, last = (seen[0], seen[-1]) if seen else (0, 0)
+        cut.append((first, last + 1, (before - first * r, after - (taps - 1 - last) * r)))
+    rows, columns = cut
+    return kernel[rows[0] : rows[1], columns[0] : columns[1]], (rows[2], columns[2])
+
+
+def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int, pads: tuple[Pair, Pair]) -> jax.Array:
+    """`conv2d` of an image that one device holds, or under a partitioner that needs no help."""
+    size, channels, features = kernel.shape[:2], x.shape[-1], kernel.shape[-1]
     if groups > 1 and groups == channels:
         if formulation("depthwise") == "shift":
             return _depthwise_shift(jnp.repeat(x, features // groups, axis=-1), kernel, stride, rate, pads)
@@ -60,14 +106,15 @@ def conv2d(
         if formulation("grouped") == "native":
             return _native(x, kernel, stride, rate, pads, groups)
         parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1))
-        return jnp.concatenate(
-            [conv2d(part, weights, stride=stride, rate=rate, padding=pads) for part, weights in parts], axis=-1
-        )
+        return jnp.concatenate([_conv(part, weights, stride, rate, 1, pads) for part, weights in parts], axis=-1)
     wide = min(channels, features) >= _WIDE
     if size == (1, 1) and pads == ((0, 0), (0, 0)) and wide and formulation("pointwise") == "dot":
         return jnp.dot(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    if wide and _crop_applies(size, stride, rate, pads) and formulation("atrous") == "crop":
-        return _atrous_crop(x, kernel, rate)
+    if wide and stride == (1, 1) and max(rate) >= _CROP_RATE and formulation("atrous") == "crop":
+        return _atrous_crop(x, kernel, rate, pads)
+    if channels <= _STEM and min(stride) > 1 and rate == (1, 1) and formulation("stem") == "space_to_depth":
+        x, kernel, pads = fold_stride(x, kernel, stride, pads)
+        stride = (1, 1)
     return _native(x, kernel, stride, rate, pads)
 
 
@@ -77,24 +124,22 @@ def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, gro
     )
 
 
-def _crop_applies(size: Pair, stride: Pair, rate: Pair, pads) -> bool:
-    odd, dense = size[0] % 2 and size[1] % 2, stride == (1, 1)
-    return bool(odd and dense and min(rate) >= _CROP_RATE and pads == explicit_padding("same", size, rate))
-
-
-def _atrous_crop(x: jax.Array, kernel: jax.Array, rate: Pair) -> jax.Array:
+def _atrous_crop(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """Each tap multiplies only the rectangle it sees of the image; a tap wholly in the padding is skipped."""
-    height, width = x.shape[1:3]
-    total = jnp.zeros((*x.shape[:3], kernel.shape[-1]), jnp.float32)
+    size = [n + sum(p) - (k - 1) * r for n, p, k, r in zip(x.shape[1:3], pads, kernel.shape, rate)]
+    total = jnp.zeros((x.shape[0], *size, kernel.shape[-1]), jnp.float32)
     for i in range(kernel.shape[0]):
         for j in range(kernel.shape[1]):
-            dy, dx = (i - kernel.shape[0] // 2) * rate[0], (j - kernel.shape[1] // 2) * rate[1]
-            if abs(dy) >= height or abs(dx) >= width:
+            # The tap sees pixel output + offset; `first` and `last` bound the outputs for which that is in the image.
+            offset = (i * rate[0] - pads[0][0], j * rate[1] - pads[1][0])
+            first = [max(0, -d) for d in offset]
+            last = [min(size[axis], x.shape[1 + axis] - offset[axis]) for axis in (0, 1)]
+            if first[0] >= last[0] or first[1] >= last[1]:
                 continue
-            seen = x[:, max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-            tap = jnp.dot(seen, kernel[i, j], preferred_element_type=jnp.float32)
-            rows, columns = (max(-dy, 0), max(dy, 0)), (max(-dx, 0), max(dx, 0))
-            total = total + jnp.pad(tap, ((0, 0), rows, columns, (0, 0)))
+            rows, columns = (slice(first[axis] + offset[axis], last[axis] + offset[axis]) for axis in (0, 1))
+            tap = jnp.dot(x[:, rows, columns], kernel[i, j], preferred_element_type=jnp.float32)
+            around = [(first[axis], size[axis] - last[axis]) for axis in (0, 1)]
+            total = total + jnp.pad(tap, ((0, 0), *around, (0, 0)))
     return total.astype(x.dtype)
 
 

@@ -16,8 +16,10 @@ from types import MappingProxyType
 
 import jax
 
-_DEFAULT = {"pointwise": "native", "depthwise": "native", "grouped": "split", "atrous": "native"}
-_BY_BACKEND = {"cpu": {"pointwise": "dot", "depthwise": "shift", "grouped": "split", "atrous": "crop"}}
+_DEFAULT = {"pointwise": "native", "depthwise": "native", "grouped": "split", "atrous": "native", "stem": "native"}
+_BY_BACKEND = {
+    "cpu": {"pointwise": "dot", "depthwise": "shift", "grouped": "split", "atrous": "crop", "stem": "native"}
+}
 
 _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
     "formulations", default=MappingProxyType({})
@@ -25,13 +27,10 @@ _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
 
 
 def formulation(operation: str) -> str:
-    """The formulation to trace now for `operation`, one of pointwise, depthwise, grouped, atrous."""
+    """The formulation to trace now for `operation`, one of pointwise, depthwise, grouped, atrous, stem."""
     choices = _override.get()
     if operation in choices:
         return choices[operation]
-    # Shifted slices exchange one halo each when rows are sharded; XLA's convolution exchanges one for all its taps.
-    if operation in ("depthwise", "atrous") and _rows_are_sharded():
-        return "native"
     backend = choices.get("backend") or jax.default_backend()
     return _BY_BACKEND.get(backend, _DEFAULT)[operation]
 
@@ -47,8 +46,3 @@ def formulations(*, backend: str | None = None, **choices: str) -> Iterator[None
         yield
     finally:
         _override.reset(token)
-
-
-def _rows_are_sharded() -> bool:
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and dict(mesh.shape).get("spatial", 1) > 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+
 from segjax.core.errors import ModelError
 
 Pair = tuple[int, int]
@@ -11,6 +13,19 @@ Padding = str | int | tuple[Pair, Pair]
 def pair(value: int | Pair) -> Pair:
     """`3` -> `(3, 3)`; a pair (rows, columns) stays."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def check_image(x: jax.Array, what: str) -> None:
+    """Raises ModelError unless x is [B, H, W, C]; `what` is the operation that the message names."""
+    if x.ndim != 4:
+        raise ModelError(f"{what} takes an image [B, H, W, C]; got the shape {x.shape}")
+
+
+def check_positive(what: str, **numbers: int | Pair) -> None:
+    """Raises ModelError for a number below 1, by its keyword: `check_positive("pooling", stride=(2, 0))`."""
+    for name, number in numbers.items():
+        if min(pair(number)) < 1:
+            raise ModelError(f"{what}: {name}={number} must be positive")
 
 
 def explicit_padding(padding: Padding, kernel: Pair, rate: Pair) -> tuple[Pair, Pair]:

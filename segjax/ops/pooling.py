@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.geometry import Pair, pair
+from segjax.core.errors import ModelError
+from segjax.ops.geometry import Pair, check_image, check_positive, pair
+from segjax.ops.halo import map_windows, row_shards
 
 
 def max_pool(
@@ -20,15 +22,19 @@ def max_pool(
     """Maximum over windows of [B, H, W, C], equal to `torch.nn.functional.max_pool2d`; on a tie the gradient goes to
     the first pixel of the window. `stride` defaults to `window`; `ceil_mode` keeps a last, partial window."""
     window, stride, pads = _windows(x, window, stride, padding, ceil_mode)
-    # A numpy constant: reduce_window has a gradient only where it can see that it starts from -inf.
-    lowest = np.array(-np.inf, x.dtype)
+    return _over_rows(
+        lambda part, pads: _max(part, window, stride, pads), x, window, stride, pads, fill=_least(x.dtype)
+    )
+
+
+def _max(x: jax.Array, window: Pair, stride: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     if window == stride:
-        first, *rest = _slices(lax.pad(x, lowest, _lax_pads(pads)), window)
+        first, *rest = _slices(lax.pad(x, _least(x.dtype), _lax_pads(pads)), window, stride)
         best = first
         for other in rest:
             best = jnp.where(_beats(other, best), other, best)
         return best
-    return lax.reduce_window(x, lowest, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0)))
+    return lax.reduce_window(x, _least(x.dtype), lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0)))
 
 
 def avg_pool(
@@ -43,8 +49,12 @@ def avg_pool(
     padding counts as zeros, or not at all with `count_include_pad=False`."""
     sizes, around = x.shape[1:3], pair(padding)
     window, stride, pads = _windows(x, window, stride, padding, ceil_mode)
-    wide = x.astype(jnp.float32)
-    total = lax.reduce_window(wide, 0.0, lax.add, (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0)))
+
+    def summed(x: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        return lax.reduce_window(wide, 0.0, lax.add, (1, *window, 1), (1, *stride, 1), ((0, 0), *pads, (0, 0)))
+
+    total = _over_rows(summed, x, window, stride, pads)
     counts = []
     for axis in (0, 1):
         starts = np.arange(total.shape[1 + axis]) * stride[axis] - around[axis]
@@ -54,23 +64,55 @@ def avg_pool(
     return (total * share).astype(x.dtype)
 
 
-def max_pool_argmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """2x2 maxima at stride 2 and where they stood.
+def max_pool_argmax(
+    x: jax.Array,
+    window: int | Pair = 2,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    ceil_mode: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """Maxima and where they stood, equal to `torch.nn.functional.max_pool2d(return_indices=True)`, whose indices
+    `pool_index` gives. By default 2x2 windows; of an odd size the last window is partial, as SegNet's and ENet's.
 
     Args:
-      x: [B, H, W, C]; an odd size is padded at the end, so the result has ceil(H / 2) rows.
+      x: [B, H, W, C].
+      window, stride, padding, ceil_mode: as in `max_pool`, but for the default of `ceil_mode`.
 
     Returns:
-      values [B, ceil(H / 2), ceil(W / 2), C] of x's dtype, and code int8 of the same shape: 2 * row + column of the
-      maximum inside its window, the first on a tie.
+      values [B, h, w, C] of x's dtype, and code of the same shape, int8 (int32 for windows of more than 127 pixels):
+      window columns * row + column of the maximum inside its window, the first on a tie.
     """
-    pads = ((0, x.shape[1] % 2), (0, x.shape[2] % 2))
-    first, *rest = _slices(lax.pad(x, jnp.array(-jnp.inf, x.dtype), _lax_pads(pads)), (2, 2))
-    best, code = first, jnp.zeros(first.shape, jnp.int8)
+    window, stride, pads = _windows(x, window, stride, padding, ceil_mode)
+    return _over_rows(
+        lambda part, pads: _max_argmax(part, window, stride, pads), x, window, stride, pads, fill=_least(x.dtype)
+    )
+
+
+def _max_argmax(x: jax.Array, window: Pair, stride: Pair, pads: tuple[Pair, Pair]) -> tuple[jax.Array, jax.Array]:
+    kind = jnp.int8 if window[0] * window[1] <= 127 else jnp.int32
+    first, *rest = _slices(lax.pad(x, _least(x.dtype), _lax_pads(pads)), window, stride)
+    best, code = first, jnp.zeros_like(first, kind)
     for position, other in enumerate(rest, start=1):
         better = _beats(other, best)
-        best, code = jnp.where(better, other, best), jnp.where(better, jnp.int8(position), code)
+        best, code = jnp.where(better, other, best), jnp.where(better, jnp.asarray(position, kind), code)
     return best, code
+
+
+def pool_index(
+    code: jax.Array,
+    size: Pair,
+    window: int | Pair = 2,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+) -> jax.Array:
+    """PyTorch's indices from the code of `max_pool_argmax`: int32 [B, h, w, C], row * W + column of each maximum in
+    the image of `size` (H, W)."""
+    window, around = pair(window), pair(padding)
+    stride = window if stride is None else pair(stride)
+    code = code.astype(jnp.int32)
+    row = jnp.arange(code.shape[1])[:, None, None] * stride[0] - around[0] + code // window[1]
+    column = jnp.arange(code.shape[2])[:, None] * stride[1] - around[1] + code % window[1]
+    return row * size[1] + column
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
@@ -78,22 +120,50 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
 
 
+def _over_rows(pool, x: jax.Array, window: Pair, stride: Pair, pads: tuple[Pair, Pair], fill: float = 0):
+    """`pool(x, pads)`; where devices split the rows, each over its own and a halo, `fill` outside the image."""
+    if row_shards() == 1:
+        return pool(x, pads)
+    return map_windows(
+        lambda part: pool(part, ((0, 0), pads[1])),
+        x,
+        span=window[0],
+        stride=stride[0],
+        padding=pads[0],
+        fill=fill,
+    )
+
+
 def _beats(other: jax.Array, best: jax.Array) -> jax.Array:
     # A NaN wins, so that a diverged network is seen and not pooled away.
     return (other > best) | (other != other)
 
 
-def _slices(x: jax.Array, window: Pair) -> list[jax.Array]:
-    """x as each position of a non-overlapping window sees it, row by row; H and W are cut to whole windows."""
-    rows, columns = (n // w * w for n, w in zip(x.shape[1:3], window))
-    return [x[:, i : rows : window[0], j : columns : window[1]] for i in range(window[0]) for j in range(window[1])]
+def _least(dtype: jnp.dtype) -> np.ndarray:
+    """What no value of the dtype is below. A numpy constant: reduce_window has a gradient only where it can see that it
+    starts from -inf."""
+    return np.array(-np.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min, dtype)
+
+
+def _slices(x: jax.Array, window: Pair, stride: Pair) -> list[jax.Array]:
+    """x as each position of a window sees it, row by row of the window."""
+    rows, columns = ((n - w) // s * s + 1 for n, w, s in zip(x.shape[1:3], window, stride))
+    return [
+        x[:, i : i + rows : stride[0], j : j + columns : stride[1]] for i in range(window[0]) for j in range(window[1])
+    ]
 
 
 def _windows(x, window, stride, padding, ceil_mode) -> tuple[Pair, Pair, tuple[Pair, Pair]]:
     window, around = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
+    check_image(x, "pooling")
+    check_positive("pooling", window=window, stride=stride)
     pads = []
     for size, k, s, p in zip(x.shape[1:3], window, stride, around):
+        if not 0 <= p <= k // 2:
+            raise ModelError(f"pooling: padding={p} must be 0 to half the window of {k}, or windows hold no pixel")
+        if size + 2 * p < k and not ceil_mode:
+            raise ModelError(f"pooling: a window of {k} does not fit {size} pixels with padding={p}")
         after = p
         if ceil_mode:
             count = -(-(size + 2 * p - k) // s) + 1

@@ -12,6 +12,7 @@ from jax import lax
 
 from segjax.core.errors import ModelError, suggest
 from segjax.ops.geometry import Pair
+from segjax.ops.halo import row_shards, take_rows
 from segjax.ops.linear_map import along_axis
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "bicubic")
@@ -143,11 +144,14 @@ def _is_identity(matrix: np.ndarray) -> bool:
 def _nearest(x: jax.Array, axis: int, after: int, step: float, exact: bool) -> jax.Array:
     before = x.shape[axis]
     index = nearest_index(before, after, exact, step)
+    shards = row_shards() if axis == 1 else 1
+    if before >= shards and (before % shards or after % shards):
+        return take_rows(x, index)
     if after % before == 0 and np.array_equal(index, np.arange(after) // (after // before)):
         return jnp.repeat(x, after // before, axis=axis)  # a broadcast, local to each shard of rows
     if before % after == 0 and np.array_equal(index, np.arange(after) * (before // after) + index[0]):
         return lax.slice_in_dim(x, index[0], before, before // after, axis)
-    return jnp.take(x, index, axis=axis)
+    return take_rows(x, index) if shards > 1 else jnp.take(x, index, axis=axis)
 
 
 def nearest_index(before: int, after: int, exact: bool = False, step: float | None = None) -> np.ndarray:

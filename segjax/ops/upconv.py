@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from segjax.core.errors import ModelError
 from segjax.ops.conv import conv2d
-from segjax.ops.geometry import Pair, pair
+from segjax.ops.geometry import Pair, check_image, check_positive, pair
+from segjax.ops.halo import map_rows, row_shards
 
 
 def depth_to_space(x: jax.Array, r: int | Pair) -> jax.Array:
@@ -51,17 +54,47 @@ def conv_transpose2d(
 
     Returns:
       [B, (H - 1) * stride - 2 * padding + kh + output_padding, likewise, features] of x's dtype.
+
+    Raises:
+      ModelError: a kernel of other channels, numbers that are not positive, an output_padding not below the stride, a
+        padding that leaves nothing.
     """
+    check_image(x, "conv_transpose2d")
+    check_positive("conv_transpose2d", stride=stride)
+    if kernel.ndim != 4 or kernel.shape[2] != x.shape[3]:
+        raise ModelError(f"conv_transpose2d: a kernel {kernel.shape} does not fit an image {x.shape}")
     stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
+    for size, taps, s, p, e in zip(x.shape[1:3], kernel.shape, stride, padding, extra):
+        if not 0 <= e < s or p < 0 or (size - 1) * s - 2 * p + taps + e < 1:
+            raise ModelError(
+                f"conv_transpose2d: padding={p}, output_padding={e} do not fit {size} pixels, {taps} taps, stride {s}"
+            )
     axes = [_Axis(x.shape[1 + a], kernel.shape[a], stride[a], padding[a], extra[a]) for a in (0, 1)]
     rows = _arrange(kernel, axes[0])  # [window rows, row phase, kw, C, features]
     both = _arrange(jnp.moveaxis(rows, 2, 0), axes[1])  # [window columns, column phase, window rows, row phase, ...]
     phases = both.transpose(2, 0, 4, 3, 1, 5)
     phases = phases.reshape(*phases.shape[:3], -1)  # [window rows, window columns, C, phases * features]
-    y = conv2d(x, phases, padding=(axes[0].pads, axes[1].pads))
-    y = depth_to_space(y, stride)
-    (top, bottom), (left, right) = axes[0].crop, axes[1].crop
-    return y[:, top:bottom, left:right]
+    rows, columns = axes
+    left, right = columns.crop
+    shards = row_shards()
+    if shards == 1:
+        y = depth_to_space(conv2d(x, phases, padding=(rows.pads, columns.pads)), stride)
+        return y[:, rows.crop[0] : rows.crop[1], left:right]
+
+    length = rows.crop[1] - rows.crop[0]
+    made = -(-length // shards)
+
+    def reads(first: int, last: int) -> Pair:
+        start, stop = (first + rows.crop[0]) // stride[0], (last - 1 + rows.crop[0]) // stride[0]
+        return start - rows.pads[0], stop - rows.pads[0] + phases.shape[0]
+
+    def body(part: jax.Array, shard: jax.Array, phases: jax.Array) -> jax.Array:
+        y = depth_to_space(conv2d(part, phases, padding=((0, 0), columns.pads)), stride)
+        # Where this device's first row stands among the phases of the first pixel it reads.
+        first = rows.crop[0] if made % stride[0] == 0 else shard * made + rows.crop[0]
+        return lax.dynamic_slice_in_dim(y, first % stride[0], made, axis=1)[:, :, left:right]
+
+    return map_rows(body, x, phases, rows=length, reads=reads)
 
 
 class _Axis:

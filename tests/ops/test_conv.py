@@ -111,12 +111,13 @@ def test_wide_layers_of_large_rate_become_products_on_the_cpu(channels, rate, co
     assert str(traced).count("conv_general_dilated[") == convolutions
 
 
-def test_rows_sharded_trace_the_one_halo_form():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_split_rows_exchange_one_halo_for_all_taps(backend):
     mesh = jax.sharding.AbstractMesh((1, 2), ("data", "spatial"))
     x, kernel = jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 1, 4))
-    with jax.sharding.use_abstract_mesh(mesh), formulations(backend="cpu"):
+    with jax.sharding.use_abstract_mesh(mesh), formulations(backend=backend):
         traced = str(jax.make_jaxpr(lambda a, k: conv2d(a, k, groups=4))(x, kernel))
-    assert "feature_group_count=4" in traced
+    assert traced.count("ppermute[") == 2  # one up, one down
 
 
 @pytest.mark.parametrize("groups", [1, 3])
