@@ -129,3 +129,45 @@ def test_kernel_that_does_not_fit(groups):
 def test_unknown_padding():
     with pytest.raises(ModelError, match="'SAME' is unknown"):
         conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), padding="SAME")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": 0}, "stride=0 must be positive"),
+        ({"stride": (2, -1)}, r"stride=\(2, -1\) must be positive"),
+        ({"rate": 0}, "rate=0 must be positive"),
+        ({"groups": 0}, "groups=0 must be positive"),
+        ({"padding": "valid", "rate": 2}, r"kernel \(3, 3\) at rate \(2, 2\) is larger than the image \(4, 4\)"),
+    ],
+)
+def test_bad_numbers_are_named(arguments, message):
+    with pytest.raises(ModelError, match=message):
+        conv2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), **arguments)
+
+
+def test_bad_arrays_are_named():
+    with pytest.raises(ModelError, match=r"\(4, 4, 1\)"):
+        conv2d(jnp.zeros((4, 4, 1)), jnp.zeros((3, 3, 1, 1)))
+    with pytest.raises(ModelError, match=r"kernel float32 .* does not fit an image bfloat16"):
+        conv2d(jnp.zeros((1, 4, 4, 1), jnp.bfloat16), jnp.zeros((3, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("case", ["3x3", "1x1 wide", "rate 6", "depthwise", "groups"])
+def test_nan_stays_nan(case):
+    channels, features, size, _stride, rate, groups, _padding, height, width = CASES[case]
+    x = jnp.ones((1, height, width, channels)).at[0, 3, 2].set(jnp.nan)
+    with formulations(backend="cpu"):
+        y = conv2d(x, jnp.ones((*size, channels // groups, features)), rate=rate, groups=groups)
+    assert jnp.isnan(y[0, 3, 2]).all()
+
+
+def test_the_stem_folds_its_stride():
+    x, kernel = jnp.zeros((1, 9, 8, 3)), jnp.zeros((7, 7, 3, 4))
+
+    def traced(**choice):
+        with formulations(**choice):
+            return str(jax.make_jaxpr(lambda a, k: conv2d(a, k, stride=2))(x, kernel))
+
+    assert "window_strides=(1, 1)" in traced(stem="space_to_depth")
+    assert "window_strides=(2, 2)" in traced(stem="native")

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.core.errors import ModelError
 from segjax.ops.pooling import avg_pool, global_avg_pool, max_pool, max_pool_argmax
 from segjax.ops.unpool import max_unpool
 
@@ -106,7 +107,10 @@ def test_unpool_without_a_size_doubles():
 def test_nan_is_not_pooled_away(where):
     x = jnp.arange(4.0).at[where].set(jnp.nan).reshape(1, 2, 2, 1)
     assert jnp.isnan(max_pool(x)).all()
-    assert jnp.isnan(max_pool_argmax(x)[0]).all()
+    assert jnp.isnan(max_pool(x, 2, 1)).all()
+    assert jnp.isnan(avg_pool(x)).all()
+    values, code = max_pool_argmax(x)
+    assert jnp.isnan(max_unpool(values, code).reshape(4)[where])
 
 
 def test_global_mean_keeps_dtype_and_sums_in_float32():
@@ -115,3 +119,46 @@ def test_global_mean_keeps_dtype_and_sums_in_float32():
     assert y.shape == (1, 1, 1, 2)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y.astype(np.float32), 1.0)
+
+
+def test_integers_and_large_windows():
+    x = jnp.arange(2 * 12 * 13, dtype=jnp.int32).reshape(1, 24, 13, 1)
+    values, code = max_pool_argmax(x, (12, 13))
+    np.testing.assert_array_equal(values.ravel(), [155, 311])
+    assert code.dtype == jnp.int32
+    np.testing.assert_array_equal(code.ravel(), [155, 155])
+    np.testing.assert_array_equal(max_pool(x.astype(jnp.uint8), 13, 1, 6).shape, (1, 24, 13, 1))
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool, max_pool_argmax])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), r"window=\(0, 0\) must be positive"),
+        ((2, (1, 0)), r"stride=\(1, 0\) must be positive"),
+        ((3, 2, 2), "padding=2 must be 0 to half the window of 3"),
+        ((5, 1, 0, False), "window of 5 does not fit 4 pixels"),
+    ],
+)
+def test_bad_windows_are_named(pool, arguments, message):
+    with pytest.raises(ModelError, match=message):
+        pool(jnp.zeros((1, 4, 4, 1)), *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": (6, 4)}, r"size=\(6, 4\) is a stride or more from \(4, 4\)"),
+        ({"window": 3, "stride": 2}, "overlap"),
+        ({"window": 0}, r"window=\(0, 0\) must be positive"),
+    ],
+)
+def test_bad_unpooling_is_named(arguments, message):
+    values, code = jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 2, 2, 1), jnp.int8)
+    with pytest.raises(ModelError, match=message):
+        max_unpool(values, code, **arguments)
+
+
+def test_code_of_another_pooling():
+    with pytest.raises(ModelError, match=r"code \(1, 3, 2, 1\) and values \(1, 2, 2, 1\) differ"):
+        max_unpool(jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 3, 2, 1), jnp.int8))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.core.errors import ModelError
 from segjax.ops.upconv import conv_transpose2d, depth_to_space
 
 torch = pytest.importorskip("torch")
@@ -67,3 +68,27 @@ def test_depth_to_space_places_phases():
     # PyTorch orders the channels (C, row phase, column phase).
     ours = jnp.arange(2 * 3 * 4 * 8).reshape(2, 2, 2, 2, 3, 4).transpose(0, 4, 5, 2, 3, 1).reshape(2, 3, 4, 8)
     np.testing.assert_array_equal(depth_to_space(ours, 2), shuffled.numpy())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stride": 0}, "stride=0 must be positive"),
+        ({"output_padding": 2}, "output_padding=2 do not fit 4 pixels, 3 taps, stride 2"),
+        ({"padding": -1}, "padding=-1"),
+        ({"padding": 5}, "padding=5"),
+    ],
+)
+def test_bad_numbers_are_named(arguments, message):
+    with pytest.raises(ModelError, match=message):
+        conv_transpose2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), **arguments)
+
+
+def test_kernel_that_does_not_fit():
+    with pytest.raises(ModelError, match=r"kernel \(3, 3, 2, 1\) does not fit an image \(1, 4, 4, 1\)"):
+        conv_transpose2d(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 2, 1)))
+
+
+def test_nan_stays_nan():
+    x = jnp.ones((1, 4, 4, 2)).at[0, 1, 2].set(jnp.nan)
+    assert jnp.isnan(conv_transpose2d(x, jnp.ones((2, 2, 2, 1)))[0, 2:4, 4:6]).all()
