@@ -73,15 +73,15 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    name: str = option("adamw", "optimiser", choices=("sgd", "adamw", "lamb"))
+    name: str = option("adamw", "optimiser", choices=("sgd", "adamw", "lamb", "muon"))
     learning_rate: float = option(1e-3, "peak learning rate", minimum=0)
-    weight_decay: float = option(1e-4, "decoupled for adamw and lamb, L2 for sgd", minimum=0)
+    weight_decay: float = option(1e-4, "decoupled for adamw, lamb and muon, L2 for sgd", minimum=0)
     decay_exclude: tuple[str, ...] = option((), "regexes of parameter paths spared from decay, besides vectors")
-    momentum: float = option(0.9, "sgd", minimum=0)
-    nesterov: bool = option(False, "sgd")
-    b1: float = option(0.9, "adamw, lamb", minimum=0)
-    b2: float = option(0.999, "adamw, lamb", minimum=0)
-    eps: float = option(1e-8, "adamw, lamb", minimum=0)
+    momentum: float = option(0.9, "sgd, muon", minimum=0)
+    nesterov: bool = option(False, "sgd, muon")
+    b1: float = option(0.9, "adamw, lamb; muon for its vectors", minimum=0)
+    b2: float = option(0.999, "adamw, lamb; muon for its vectors", minimum=0)
+    eps: float = option(1e-8, "adamw, lamb; muon for its vectors", minimum=0)
     clip_norm: float | None = option(None, "largest global gradient norm", minimum=0)
     multipliers: dict = option({}, "learning-rate factor by regex of the parameter path, first match wins")
 

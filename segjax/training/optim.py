@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from segjax.core.config import Optim
 from segjax.core.errors import ConfigError
@@ -21,6 +23,10 @@ def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -
     preconditioned update for adamw (arXiv:1711.05101, algorithm 2) and lamb (arXiv:1904.00962, algorithm 2), whose
     layerwise trust ratio spares the same leaves as its authors' code does. `multipliers` scale the learning rate, and
     so the decoupled decay with it, as PyTorch's parameter groups do.
+
+    muon replaces the averaged gradient of every matrix by the nearest orthogonal one (Jordan et al., Muon: an optimizer
+    for hidden layers in neural networks, 2024), times sqrt(max(1, out / in)) (Bernstein and Newhouse, 2024,
+    arXiv:2409.20325); a convolution counts as the matrix [kh * kw * in, out]. Vectors and depthwise kernels take adamw.
 
     Args:
       config: names, rates and regexes; a regex is searched in `encoder/stem/conv/kernel`.
@@ -42,14 +48,35 @@ def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -
         case "lamb":
             adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
             rule = [adam, decay, optax.masked(optax.scale_by_trust_ratio(), decayed)]
+        case "muon":
+            rule = [_muon(config, params), decay]
         case name:
-            raise ConfigError(f"config.optim.name: {name!r} is not one of sgd, adamw, lamb.")
+            raise ConfigError(f"config.optim.name: {name!r} is not one of sgd, adamw, lamb, muon.")
     if config.clip_norm:
         rule.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.multipliers:
         factors = rate_factors(params, config.multipliers)
         rule.append(optax.stateless(lambda updates, _: jax.tree.map(lambda update, f: update * f, updates, factors)))
     return optax.chain(*rule, optax.scale_by_learning_rate(schedule))
+
+
+def _muon(config: Optim, params: Any) -> optax.GradientTransformation:
+    def matrices(tree):
+        return jax.tree.map(lambda x: contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1), tree)
+
+    def by_shape(updates, _):
+        return jax.tree.map(lambda x: x * jnp.sqrt(max(1.0, x.shape[-1] ** 2 / x.size)), updates)
+
+    orthogonal = contrib.scale_by_muon(
+        beta=config.momentum, nesterov=config.nesterov, weight_dimension_numbers=matrices
+    )
+    rules = {
+        "matrix": optax.chain(orthogonal, optax.stateless(by_shape)),
+        "other": optax.scale_by_adam(config.b1, config.b2, config.eps),
+    }
+    return optax.partition(
+        rules, jax.tree.map(lambda x: "matrix" if x.ndim > 1 and x.shape[-2] > 1 else "other", params)
+    )
 
 
 def decay_mask(params: Any, exclude: tuple[str, ...] = ()) -> Any:

@@ -93,6 +93,30 @@ def test_lamb_against_its_algorithm() -> None:
         np.testing.assert_allclose(ours[path[0]][path[1]], p, rtol=1e-4, atol=1e-5)
 
 
+def test_muon_turns_a_matrix_orthogonal_and_leaves_vectors_to_adam() -> None:
+    """The Newton-Schulz iteration keeps the momentum's singular vectors and brings its singular values near 1."""
+    config = Optim(name="muon", momentum=0.95, nesterov=True, weight_decay=0.0)
+    step = {k: {n: p - _ours(config, 1)[k][n] for n, p in v.items()} for k, v in _params().items()}
+    for update, gradient in (
+        (step["body"]["kernel"].reshape(18, 4), _grads(0)["body"]["kernel"].reshape(18, 4)),
+        (step["head"]["kernel"], _grads(0)["head"]["kernel"]),
+    ):
+        left, _, right = np.linalg.svd(gradient, full_matrices=False)
+        values = left.T @ (update / RATE) @ right.T
+        assert np.all((np.diag(values) > 0.6) & (np.diag(values) < 1.3)), values
+        np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-4)
+    adam = _ours(Optim(name="adamw", weight_decay=0.0), 5)["body"]["bias"]
+    np.testing.assert_allclose(_ours(config)["body"]["bias"], adam, rtol=1e-6)
+
+    params = {"wide": np.ones((2, 8), np.float32), "depthwise": np.ones((3, 3, 1, 4), np.float32)}
+    gradient = {k: np.random.default_rng(0).normal(size=p.shape).astype(np.float32) for k, p in params.items()}
+    tx = make_optimizer(config, lambda step: RATE, params)
+    updates, _ = tx.update(gradient, tx.init(params), params)
+    values = np.linalg.svd(np.asarray(updates["wide"]) / RATE)[1] / np.sqrt(8 / 2)
+    assert np.all((values > 0.6) & (values < 1.3)), values
+    np.testing.assert_allclose(updates["depthwise"], -RATE * np.sign(gradient["depthwise"]), rtol=1e-4)
+
+
 def test_masks_by_path() -> None:
     assert decay_mask(_params()) == {"body": {"kernel": True, "bias": False}, "head": {"kernel": True}}
     assert decay_mask(_params(), ("head",))["head"] == {"kernel": False}

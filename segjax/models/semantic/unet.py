@@ -32,7 +32,7 @@ PAPER = "Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. arXiv:1505.04597"
 VARIANTS = {
     "same": {},
     "original": {"padding": "valid", "norm": False, "dropout": 0.5},
-    "small": {"base_channels": 16, "patch": 2},
+    "small": {"base_channels": 16, "depth": 3, "patch": 2},
     "test": {"base_channels": 4, "depth": 2, "dropout": 0.5},
 }
 
