@@ -5,7 +5,7 @@
 Runs on whatever device jax finds (`--device` names one); PyTorch runs on the same, with as many threads, in both orders
 of memory, and the faster counts. The arms of a case take turns in one process, a different one first in every round;
 medians. Prints a table, writes results/ops_DEVICE.json (_bfloat16 appended): milliseconds, and the ratios
-naive / segjax and torch / segjax, above 1 where segjax is faster.
+naive / segjax and torch / segjax, above 1 where segjax is faster. `--only` measures some cases again, keeps the rest.
 """
 
 from __future__ import annotations
@@ -151,30 +151,30 @@ def main() -> None:
 
     jax.config.update("jax_default_device", jax.devices(args.device)[0])
     threads = len(os.sched_getaffinity(0))
-    result = {
-        "command": " ".join(["python", "benchmarks/ops.py", *sys.argv[1:]]),
-        "device": platform.machine() if args.device == "cpu" else jax.devices(args.device)[0].device_kind,
-        "threads": threads,
-        "dtype": args.dtype,
-        "commit": commit(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__},
-        "unit": "ms, median",
-        "load before": round(os.getloadavg()[0], 1),
-        "cases": {},
-    }
+    suffix = "" if args.dtype == "float32" else f"_{args.dtype}"
+    path = RESULTS / f"ops_{args.device}{suffix}.json"
+    versions = {"jax": jax.__version__}
     if torch is not None and args.torch:
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        result["versions"]["torch"] = torch.__version__
+        versions["torch"] = torch.__version__
+    circumstances = {
+        "command": " ".join(["python", "benchmarks/ops.py", *sys.argv[1:]]),
+        "device": platform.machine() if args.device == "cpu" else jax.devices(args.device)[0].device_kind,
+        "threads": threads,
+        "commit": commit(),
+        "versions": versions,
+    }
+    cases = json.loads(path.read_text())["cases"] if path.exists() else {}
     for case in CASES:
         if args.only in case.name:
-            result["cases"][case.name] = record = run_case(case, args)
+            load = round(os.getloadavg()[0], 1)
+            record = run_case(case, args)
+            cases[case.name] = {**record, "load before": load, **circumstances}
             print(f"{case.name:36}", *(f"{k} {v:7.2f}" for k, v in record["train"]["ratios"].items()), flush=True)
-    result["load after"] = round(os.getloadavg()[0], 1)
-    if not args.only:
-        RESULTS.mkdir(exist_ok=True)
-        suffix = "" if args.dtype == "float32" else f"_{args.dtype}"
-        (RESULTS / f"ops_{args.device}{suffix}.json").write_text(json.dumps(result, indent=1) + "\n")
+            ordered = {known.name: cases[known.name] for known in CASES if known.name in cases}
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"dtype": args.dtype, "unit": "ms, median", "cases": ordered}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
@@ -124,23 +125,61 @@ def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, gro
     )
 
 
+# Written out, the gradients are products of the same rectangles: a sixth less time than the derivative that jax makes.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _atrous_crop(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """Each tap multiplies only the rectangle it sees of the image; a tap wholly in the padding is skipped."""
-    size = [n + sum(p) - (k - 1) * r for n, p, k, r in zip(x.shape[1:3], pads, kernel.shape, rate)]
+    size, rectangles = _rectangles(x.shape, kernel.shape, rate, pads)
     total = jnp.zeros((x.shape[0], *size, kernel.shape[-1]), jnp.float32)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            # The tap sees pixel output + offset; `first` and `last` bound the outputs for which that is in the image.
-            offset = (i * rate[0] - pads[0][0], j * rate[1] - pads[1][0])
-            first = [max(0, -d) for d in offset]
-            last = [min(size[axis], x.shape[1 + axis] - offset[axis]) for axis in (0, 1)]
-            if first[0] >= last[0] or first[1] >= last[1]:
-                continue
-            rows, columns = (slice(first[axis] + offset[axis], last[axis] + offset[axis]) for axis in (0, 1))
-            tap = jnp.dot(x[:, rows, columns], kernel[i, j], preferred_element_type=jnp.float32)
-            around = [(first[axis], size[axis] - last[axis]) for axis in (0, 1)]
-            total = total + jnp.pad(tap, ((0, 0), *around, (0, 0)))
+    for (i, j), seen, written in rectangles:
+        tap = jnp.dot(_cut(x, seen), kernel[i, j], preferred_element_type=jnp.float32)
+        total = total + _embed(tap, written, size)
     return total.astype(x.dtype)
+
+
+def _rectangles(shape: tuple[int, ...], kernel_shape: tuple[int, ...], rate: Pair, pads: tuple[Pair, Pair]):
+    """The result's (H, W), and for every tap that sees the image (tap, what it sees of the input, the pixels of the
+    result that it adds to), both as (rows, columns), each (first, last + 1)."""
+    size = [n + sum(p) - (k - 1) * r for n, p, k, r in zip(shape[1:3], pads, kernel_shape, rate)]
+    found = []
+    for tap in np.ndindex(*kernel_shape[:2]):
+        offset = [t * r - p[0] for t, r, p in zip(tap, rate, pads)]  # the tap sees pixel output + offset
+        written = [(max(0, -d), min(m, n - d)) for d, m, n in zip(offset, size, shape[1:3])]
+        if all(first < last for first, last in written):
+            seen = [(first + d, last + d) for (first, last), d in zip(written, offset)]
+            found.append((tap, seen, written))
+    return (size[0], size[1]), found
+
+
+def _cut(x: jax.Array, rectangle: list[Pair]) -> jax.Array:
+    (top, bottom), (left, right) = rectangle
+    return x[:, top:bottom, left:right]
+
+
+def _embed(x: jax.Array, rectangle: list[Pair], size: Pair) -> jax.Array:
+    """x at the rectangle of an image of `size`, zeros around."""
+    around = [(first, n - last) for (first, last), n in zip(rectangle, size)]
+    return jnp.pad(x, ((0, 0), *around, (0, 0)))
+
+
+def _atrous_forward(x, kernel, rate, pads):
+    return _atrous_crop(x, kernel, rate, pads), (x, kernel)
+
+
+def _atrous_backward(rate, pads, saved, gradient):
+    x, kernel = saved
+    dx = jnp.zeros_like(x, jnp.float32)
+    taps = {tap: jnp.zeros_like(kernel[tap]) for tap in np.ndindex(*kernel.shape[:2])}
+    for tap, seen, written in _rectangles(x.shape, kernel.shape, rate, pads)[1]:
+        outer = _cut(gradient, written)
+        back = jnp.dot(outer, kernel[tap].T, preferred_element_type=jnp.float32)
+        dx = dx + _embed(back, seen, x.shape[1:3])
+        inner, outer = (a.reshape(-1, a.shape[-1]) for a in (_cut(x, seen), outer))
+        taps[tap] = jnp.dot(inner.T, outer, preferred_element_type=jnp.float32).astype(kernel.dtype)
+    return dx.astype(x.dtype), jnp.stack(list(taps.values())).reshape(kernel.shape)
+
+
+_atrous_crop.defvjp(_atrous_forward, _atrous_backward)
 
 
 # XLA:CPU compiles the derivative of this sum of slices to one padded addition a tap; written out, both gradients are
