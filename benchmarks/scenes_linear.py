@@ -1,10 +1,11 @@
 """How far colour and place alone go on scenes: a linear per-pixel classifier, scored on held-out scenes.
 
-    python benchmarks/scenes_linear.py [--style street] [--train 400] [--test 200]
+    python benchmarks/scenes_linear.py [--name street] [--train 400] [--test 200]
+    python benchmarks/scenes_linear.py --name quickstart --config configs/quickstart.py
 
 A softmax regression on the pixel's RGB, with and without its position, is what a network must beat to have learnt any
 texture, shape or context. Prints one JSON line, and keeps it in benchmarks/results/scenes_linear.json,
-one entry a style.
+one entry a name.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 import sklearn
 from sklearn.linear_model import LogisticRegression
 
+from segjax.core.config import load_config
 from segjax.core.schema import IGNORE
-from segjax.data.scenes import STYLES, SceneSource, dataset_info
+from segjax.data.scenes import SceneSource, dataset_info
 
 RESULT = pathlib.Path(__file__).parent / "results" / "scenes_linear.json"
 
@@ -77,18 +79,20 @@ def commit() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Linear per-pixel baseline on scenes.")
-    parser.add_argument("--style", choices=STYLES, default="street")
+    parser.add_argument("--name", default="street", help="of the entry")
+    parser.add_argument("--config", help="take the scenes of this config's data.options; default: the default scenes")
     parser.add_argument("--train", type=int, default=400, help="training scenes")
     parser.add_argument("--test", type=int, default=200, help="held-out scenes")
     parser.add_argument("--pixels", type=int, default=250, help="training pixels a scene")
     args = parser.parse_args()
 
-    classes = dataset_info(args.style).classes
-    train, test = (SceneSource(s, count=n, style=args.style) for s, n in (("train", args.train), ("test", args.test)))
+    options = dict(load_config(args.config).data.options) if args.config else {}
+    options.pop("count", None)
+    train, test = (SceneSource(s, count=n, **options) for s, n in (("train", args.train), ("test", args.test)))
+    classes = dataset_info(train.style).classes
     entry = {
         "command": " ".join(["python", "benchmarks/scenes_linear.py", *sys.argv[1:]]),
-        "style": args.style,
-        "size": [test.height, test.width],
+        "scenes": {k: getattr(test, k) for k in ("style", "height", "width", "zoom", "time", "seed")},
         "train_scenes": args.train,
         "test_scenes": args.test,
         "device": platform.processor() or platform.machine(),
@@ -108,7 +112,7 @@ def main() -> None:
     print(json.dumps(entry))
     RESULT.parent.mkdir(exist_ok=True)
     known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    known[args.style] = entry
+    known[args.name] = entry
     RESULT.write_text(json.dumps(known, indent=1) + "\n")
 
 

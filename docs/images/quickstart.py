@@ -11,16 +11,18 @@ import sys
 import numpy as np
 from PIL import Image
 
-from segjax import Predictor
+from segjax import Predictor, load_config
 from segjax.data.scenes import SceneSource
 from segjax.inference.draw import colour_labels
 
+CONFIG = pathlib.Path(__file__).parents[2] / "configs/quickstart.py"
 SHOWN = (20, 7, 30, 1, 44, 18)
 
 
 def main() -> None:
     predictor = Predictor.from_checkpoint(sys.argv[1])
-    scenes, palette = SceneSource("test"), predictor.info.palette
+    options = {k: v for k, v in load_config(str(CONFIG)).data.options.items() if k != "count"}
+    scenes, palette = SceneSource("test", **options), predictor.info.palette
     columns = []
     for index in SHOWN:
         scene = scenes[index]
