@@ -14,6 +14,7 @@ import numpy as np
 
 from segjax.core.errors import ModelError
 from segjax.ops.geometry import Pair
+from segjax.ops.halo import map_rows, row_shards
 from segjax.ops.linear_map import along_axis
 
 Bins = int | None | tuple[int | None, int | None]
@@ -45,7 +46,9 @@ def adaptive_max_pool(x: jax.Array, bins: Bins) -> jax.Array:
     # Columns before rows: of equal maxima the first row by row is then the leftmost of the first row that has one.
     rows, columns = _bins(x, bins)
     for axis, count in ((2, columns), (1, rows)):
-        x = x if count == x.shape[axis] else _bin_maxima(x, count, axis)
+        if count != x.shape[axis]:
+            split = axis == 1 and row_shards() > 1
+            x = _split_bin_maxima(x, count) if split else _bin_maxima(x, count, axis)
     return x
 
 
@@ -113,6 +116,27 @@ _bin_maxima.defvjp(_bin_maxima_forward, _bin_maxima_backward)
 def _onto(constant: np.ndarray, x: jax.Array, axis: int) -> np.ndarray:
     """`constant`, whose last axis stands for x's `axis`, shaped so that it broadcasts."""
     return constant.reshape(*constant.shape, *[1] * (x.ndim - 1 - axis))
+
+
+def _split_bin_maxima(x: jax.Array, count: int) -> jax.Array:
+    """`_bin_maxima` of row-split x: each device's maxima of every bin, -inf where it holds none of the bin, then the
+    maxima of those; the devices exchange as many rows as there are bins."""
+    shards = row_shards()
+    held = -(-x.shape[1] // shards)
+    first, last = bin_edges(x.shape[1], count)
+
+    def body(part: jax.Array, shard: jax.Array) -> jax.Array:
+        row = (shard * held + jnp.arange(held))[:, None, None]
+        own = [jnp.where((row >= a) & (row < b), part, -jnp.inf) for a, b in zip(first, last)]
+        return jnp.concatenate([_bin_maxima(pixels, 1, 1) for pixels in own], axis=1)
+
+    def own_rows(begin: int, end: int) -> Pair:
+        return begin // count * held, end // count * held
+
+    batch, _, width, channels = x.shape
+    best = map_rows(body, x, rows=shards * count, reads=own_rows)
+    best = _bin_maxima(best.reshape(batch, shards, count * width, channels), 1, 1)
+    return best.reshape(batch, count, width, channels)
 
 
 def _bins(x: jax.Array, bins: Bins) -> Pair:

@@ -161,7 +161,7 @@ def multiply_rows(matrix: np.ndarray, x: jax.Array, product: Callable[[jax.Array
 
     spans = [reads(first, min(first + made, after)) for first in range(0, after, made)]
     exchanged = max(max(i * held - start, stop - (i + 1) * held) for i, (start, stop) in enumerate(spans))
-    if exchanged < min(before, after) / 2:
+    if exchanged < (after if after < before else before / 2):
         length = max(stop - start for start, stop in spans)
         parts = np.zeros((shards, made, length), matrix.dtype)
         for i, (start, stop) in enumerate(spans):

@@ -1,0 +1,70 @@
+"""Every operation with its rows split over devices: what one device computes, and no collective of a whole image."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from segjax.ops.halo import ROWS, row_shards
+from segjax.parallel.mesh import SPATIAL, make_mesh
+from tests.ops.sharded_cases import CASES, NATIVE
+
+RUNS = [("even", name) for name in CASES] + [("uneven", name) for name in CASES] + [("native", name) for name in NATIVE]
+
+
+@pytest.fixture(scope="module")
+def record() -> dict:
+    program = Path(__file__).parent / "sharded_cases.py"
+    # The programs that are read are optimised, unlike the suite's.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("rows", "name"), RUNS)
+def test_values_and_gradients_are_those_of_one_device(record, rows, name):
+    assert max(record[rows][name]["errors"]) < 1e-5
+
+
+@pytest.mark.parametrize(("rows", "name"), RUNS)
+def test_no_collective_returns_half_an_image(record, rows, name):
+    moved = dict(record[rows][name]["moved"])
+    moved.pop("collective-permute", 0)  # sends a device's own rows; each at most once a direction and hop
+    assert all(share < 1 for share in moved.values()), moved
+
+
+@pytest.mark.parametrize("name", ["3x3", "rate 12", "rate 24", "max 3x3 stride 2", "bilinear x2", "transposed 4x4"])
+def test_operations_on_windows_gather_nothing_at_all(record, name):
+    assert "all-gather" not in record["even"][name]["moved"]
+    assert "collective-permute" in record["even"][name]["moved"]
+
+
+def test_the_axis_is_the_meshs():
+    assert ROWS == SPATIAL
+
+
+def test_rows_are_whole_without_a_mesh_and_inside_a_shard_map():
+    assert row_shards() == 1
+    mesh = make_mesh(devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        assert row_shards() == 1
+    split = jax.sharding.AbstractMesh((1, 4), ("data", ROWS))
+    with jax.sharding.use_abstract_mesh(split):
+        assert row_shards() == 4
+        seen = []
+
+        def body(x):
+            seen.append(row_shards())
+            return x
+
+        rows = jax.sharding.PartitionSpec(None, ROWS)
+        jax.eval_shape(jax.shard_map(body, in_specs=rows, out_specs=rows, axis_names={ROWS}), jnp.zeros((1, 8, 1, 1)))
+        assert seen == [1]
