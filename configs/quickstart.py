@@ -1,6 +1,9 @@
-"""Quickstart: a small U-Net on our own procedural street scenes, 11 classes; nothing to download.
+"""Quickstart: a small U-Net on our own procedural street scenes by day, 11 classes; nothing to download.
 
-segjax train --config=configs/quickstart.py
+    segjax train --config=configs/quickstart.py
+
+mIoU on the 200 test scenes, flipped view averaged in: 0.658 after four and a half minutes of two CPU cores
+(benchmarks/results/quickstart.json).
 """
 
 from ml_collections import ConfigDict

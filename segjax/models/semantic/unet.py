@@ -11,6 +11,7 @@ Figures:
     normalisation, biases everywhere, dropout at the end of the contracting path.
   * variant "same": padded convolutions with batch normalisation: 31,037,698 at 2 classes and 3 channels, 31,037,633 at
     1 class (milesial/Pytorch-UNet).
+  * variant "small" is ours, for two CPU cores: 484,764 parameters at 11 classes, on patches of 2x2 pixels.
 """
 
 from __future__ import annotations
