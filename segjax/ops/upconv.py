@@ -27,14 +27,6 @@ def depth_to_space(x: jax.Array, r: int | Pair) -> jax.Array:
     return x.reshape(batch, height * rows, width * columns, depth)
 
 
-def space_to_depth(x: jax.Array, r: int | Pair) -> jax.Array:
-    """[B, H * r, W * r, C] -> [B, H, W, r * r * C], the inverse of `depth_to_space`."""
-    rows, columns = pair(r)
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // rows, rows, width // columns, columns, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height // rows, width // columns, rows * columns * channels)
-
-
 def conv_transpose2d(
     x: jax.Array,
     kernel: jax.Array,

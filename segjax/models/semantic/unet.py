@@ -26,7 +26,8 @@ from segjax.core.errors import ModelError, SizeError
 from segjax.models.base import Network
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.ops.pooling import max_pool
-from segjax.ops.upconv import depth_to_space, space_to_depth
+from segjax.ops.stem import space_to_depth
+from segjax.ops.upconv import depth_to_space
 
 PAPER = "Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. arXiv:1505.04597"
 
@@ -76,7 +77,7 @@ class UNet(Network):
         if self.patch > 1 and self.padding != "same":
             raise ModelError(f"UNet: patch {self.patch} needs padding 'same', not {self.padding!r}")
         size = images.shape[1:3]
-        x = space_to_depth(images.astype(self.dtype), self.patch)
+        x = space_to_depth(images.astype(self.dtype), (self.patch, self.patch))
         if self.padding == "valid":
             x = _mirrored(x, [self._border(n) for n in size]) if self.mirror else x
             for rows in x.shape[1:3]:
