@@ -35,6 +35,7 @@ ALLOWED = {
         "data.augment",
         "data.decode",
     },
+    "compat": {"core", "ops"},
     "report": {"core", "inference.draw", "inference.table"},
     "cli": None,  # everything
 }

@@ -1,0 +1,1 @@
+"""Fully connected CRFs: Gaussian filters over pixel features, and mean-field inference on them."""
