@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,8 @@ from segjax.ops.halo import map_windows, row_shards
 from segjax.ops.stem import fold_stride
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+_NO_PADS = ((0, 0), (0, 0))
 
-# On the CPU matrix products beat XLA's convolution in wide layers only: in ENet (4 to 32 channels inside) a step takes
-# as long with them or longer, and takes longer to compile.
-_WIDE = 64
-# Taps that fall outside the image cost nothing when cropped; at small rates nearly all of them fall inside.
-_CROP_RATE = 6
 # Above so many channels (an image and its depth) folding the stride adds zeros to multiply and wins nothing.
 _STEM = 4
 
@@ -100,7 +97,7 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
     """`conv2d` of an image that one device holds, or under a partitioner that needs no help."""
     size, channels, features = kernel.shape[:2], x.shape[-1], kernel.shape[-1]
     if groups > 1 and groups == channels:
-        if formulation("depthwise") == "shift":
+        if formulation("depthwise", taps=math.prod(size)) == "shift":
             return _depthwise_shift(jnp.repeat(x, features // groups, axis=-1), kernel, stride, rate, pads)
         return _native(x, kernel, stride, rate, pads, groups)
     if groups > 1:
@@ -108,10 +105,10 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
             return _native(x, kernel, stride, rate, pads, groups)
         parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1))
         return jnp.concatenate([_conv(part, weights, stride, rate, 1, pads) for part, weights in parts], axis=-1)
-    wide = min(channels, features) >= _WIDE
-    if size == (1, 1) and pads == ((0, 0), (0, 0)) and wide and formulation("pointwise") == "dot":
+    fewer = min(channels, features)
+    if size == (1, 1) and pads == ((0, 0), (0, 0)) and formulation("pointwise", channels=fewer) == "dot":
         return jnp.dot(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    if wide and stride == (1, 1) and max(rate) >= _CROP_RATE and formulation("atrous") == "crop":
+    if stride == (1, 1) and formulation("atrous", channels=fewer, rate=max(rate)) == "crop":
         return _atrous_crop(x, kernel, rate, pads)
     if channels <= _STEM and min(stride) > 1 and rate == (1, 1) and formulation("stem") == "space_to_depth":
         x, kernel, pads = fold_stride(x, kernel, stride, pads)
@@ -120,6 +117,9 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, groups: int = 1) -> jax.Array:
+    if any(sum(p) > (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
+        # Of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, 80 times slower.
+        x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
     return lax.conv_general_dilated(
         x, kernel, stride, pads, rhs_dilation=rate, dimension_numbers=_NHWC, feature_group_count=groups
     )

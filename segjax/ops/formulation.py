@@ -1,8 +1,8 @@
-"""Which formulation an operation takes on which backend: the one table, and the way to override it.
+"""Which formulation an operation takes on which backend and at which size: the one table, and how to override it.
 
-The same convolution can be written in several ways that XLA compiles very differently. The choices for the CPU were
-measured on whole models; a backend that nobody measured keeps XLA's own convolution, except that a grouped one is
-always split, because `1 < feature_group_count < channels` gathers the whole batch under any sharding.
+The same convolution can be written in several ways that XLA compiles very differently. `benchmarks/formulations.py`
+measures them one against the other; a rule that nobody measured on its backend says so, and keeps XLA's own
+convolution.
 
 A choice is made while tracing. A function that is already compiled keeps the formulation it was traced with.
 """
@@ -11,14 +11,56 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 import jax
 
-_DEFAULT = {"pointwise": "native", "depthwise": "native", "grouped": "split", "atrous": "native", "stem": "native"}
-_BY_BACKEND = {
-    "cpu": {"pointwise": "dot", "depthwise": "shift", "grouped": "split", "atrous": "crop", "stem": "native"}
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What one operation does on one backend.
+
+    Attributes:
+      choice: the formulation of sizes that fit; the others take XLA's own, "native".
+      measured: by which measurement it was chosen; empty: by none on that backend.
+      channels: at least so many, in the image and in the result.
+      rate: at least.
+      taps: at most so many in the kernel.
+    """
+
+    choice: str = "native"
+    measured: str = ""
+    channels: int = 0
+    rate: int = 0
+    taps: float = math.inf
+
+
+_CPU = "benchmarks/results/formulations_cpu.json"
+# Split although no GPU or TPU has timed it: XLA's own grouped convolution gathers the whole batch as soon as an array
+# is split over devices (openxla/xla#47945).
+_UNMEASURED = {
+    "pointwise": Rule(),
+    "depthwise": Rule(),
+    "grouped": Rule("split"),
+    "atrous": Rule(),
+    "stem": Rule(),
+}
+TABLE: Mapping[str, Mapping[str, Rule]] = {
+    "cpu": {
+        # In ENet (4 to 32 channels inside) a step with products takes as long or longer, and longer to compile.
+        "pointwise": Rule("dot", _CPU, channels=64),
+        # Each tap is a slice: the gain falls with their number, and the time to compile grows with it.
+        "depthwise": Rule("shift", _CPU, taps=49),
+        "grouped": Rule("split", _CPU),
+        # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
+        "atrous": Rule("crop", _CPU, channels=128, rate=6),
+        "stem": Rule("native", _CPU),
+    },
+    "gpu": _UNMEASURED,
+    "tpu": _UNMEASURED,
 }
 
 _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
@@ -26,19 +68,28 @@ _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
 )
 
 
-def formulation(operation: str) -> str:
-    """The formulation to trace now for `operation`, one of pointwise, depthwise, grouped, atrous, stem."""
+def formulation(operation: str, *, channels: int = 0, rate: int = 1, taps: int = 1) -> str:
+    """The formulation to trace now.
+
+    Args:
+      operation: pointwise, depthwise, grouped, atrous or stem.
+      channels: of the image or the result, the fewer.
+      rate: the larger of rows' and columns'.
+      taps: of the kernel.
+    """
     choices = _override.get()
     if operation in choices:
         return choices[operation]
     backend = choices.get("backend") or jax.default_backend()
-    return _BY_BACKEND.get(backend, _DEFAULT)[operation]
+    rule = TABLE.get(backend, _UNMEASURED)[operation]
+    fits = channels >= rule.channels and rate >= rule.rate and taps <= rule.taps
+    return rule.choice if fits else "native"
 
 
 @contextlib.contextmanager
 def formulations(*, backend: str | None = None, **choices: str) -> Iterator[None]:
     """Trace under another choice: `formulations(backend="tpu")` when compiling ahead of time for a TPU from a machine
-    without one, `formulations(depthwise="native")` to compare."""
+    without one, `formulations(depthwise="native")` to compare (whatever the size)."""
     if backend is not None:
         choices["backend"] = backend
     token = _override.set({**_override.get(), **choices})

@@ -27,7 +27,7 @@ from segjax.ops.unpool import max_unpool
 from segjax.ops.upconv import conv_transpose2d
 from segjax.parallel.mesh import DATA, SPATIAL, make_mesh
 
-BATCH, WIDTH, CHANNELS, WIDE = 4, 24, 8, 64
+BATCH, WIDTH, CHANNELS, WIDE = 4, 24, 8, 128
 EVEN = 32  # 8 rows a device
 UNEVEN = 18  # 5, 5, 5 and 3 rows a device, and a stride of 2 begins on another row of each
 

@@ -24,9 +24,9 @@ CASES = {
     "1x1 wide": (64, 64, (1, 1), 1, 1, 1, "same", 5, 3),
     "1x1 wide stride 2": (64, 65, (1, 1), 2, 1, 1, "same", 5, 6),
     "rate 2": (3, 4, (3, 3), 1, 2, 1, "same", 7, 9),
-    "rate 6": (64, 64, (3, 3), 1, 6, 1, "same", 13, 9),
-    "rate 12, taps outside": (64, 65, (3, 3), 1, 12, 1, "same", 9, 15),
-    "rate 24, only the centre": (65, 64, (3, 3), 1, 24, 1, "same", 9, 15),
+    "rate 6": (128, 128, (3, 3), 1, 6, 1, "same", 13, 9),
+    "rate 12, taps outside": (128, 129, (3, 3), 1, 12, 1, "same", 9, 15),
+    "rate 24, only the centre": (129, 128, (3, 3), 1, 24, 1, "same", 9, 15),
     "rate 6 valid": (3, 4, (3, 3), 1, 6, 1, "valid", 14, 13),
     "depthwise": (5, 5, (3, 3), 1, 1, 5, "same", 7, 9),
     "depthwise stride 2": (5, 5, (3, 3), 2, 1, 5, "same", 7, 10),
@@ -37,7 +37,7 @@ CASES = {
     "depthwise valid": (3, 3, (3, 3), 2, 1, 3, "valid", 8, 9),
     "groups": (6, 9, (3, 3), 1, 1, 3, "same", 7, 9),
     "groups stride 2": (8, 4, (3, 3), 2, 1, 2, "same", 7, 9),
-    "groups rate 6": (128, 128, (3, 3), 1, 6, 2, "same", 13, 9),
+    "groups rate 6": (256, 256, (3, 3), 1, 6, 2, "same", 13, 9),
 }
 
 
@@ -102,11 +102,20 @@ def test_formulations_differ_in_what_is_traced():
     assert "feature_group_count=4" in traced(backend="cpu", depthwise="native")
 
 
-@pytest.mark.parametrize(("channels", "rate", "convolutions"), [(64, 6, 0), (64, 4, 1), (32, 6, 1)])
+@pytest.mark.parametrize(("channels", "rate", "convolutions"), [(128, 6, 0), (128, 4, 1), (64, 6, 1)])
 def test_wide_layers_of_large_rate_become_products_on_the_cpu(channels, rate, convolutions):
     with formulations(backend="cpu"):
         traced = jax.make_jaxpr(lambda a, k: conv2d(a, k, rate=rate))(
             jnp.zeros((1, 8, 8, channels)), jnp.zeros((3, 3, channels, channels))
+        )
+    assert str(traced).count("conv_general_dilated[") == convolutions
+
+
+@pytest.mark.parametrize(("size", "convolutions"), [(7, 0), (9, 1)])
+def test_depthwise_kernels_of_many_taps_stay_convolutions(size, convolutions):
+    with formulations(backend="cpu"):
+        traced = jax.make_jaxpr(lambda a, k: conv2d(a, k, groups=2))(
+            jnp.zeros((1, 9, 9, 2)), jnp.zeros((size, size, 1, 2))
         )
     assert str(traced).count("conv_general_dilated[") == convolutions
 

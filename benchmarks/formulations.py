@@ -1,0 +1,98 @@
+"""Every formulation of segjax.ops.formulation against XLA's own, over sizes: what its table is filled from.
+
+    python benchmarks/formulations.py [--only depthwise] [--rounds 9] [--seconds 3]
+
+Runs on whatever device jax finds; forward + backward in float32. The two take turns in one process; medians. Prints a
+table, writes results/formulations_DEVICE.json: native / other, above 1 where the other formulation is faster, and the
+same of the seconds to compile. `--only` measures some again, keeps the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ops import commit, jax_arm, measure
+
+from segjax.ops.conv import conv2d
+from segjax.ops.formulation import formulations
+
+# operation -> (the other formulation, cases of (image, kernel, window))
+CASES = {
+    "pointwise": ("dot", [((2, 90, 120, c), (1, 1, c, c), {}) for c in (16, 32, 64, 128, 256)]),
+    "depthwise": ("shift", [((1, 90, 120, 64), (k, k, 1, 64), {"groups": 64}) for k in (3, 5, 7, 9, 13)]),
+    "grouped": ("split", [((1, 90, 120, 64), (3, 3, 64 // g, 64), {"groups": g}) for g in (2, 8, 32)]),
+    "atrous": (
+        "crop",
+        [((1, 45, 60, c), (3, 3, c, c), {"rate": r}) for c in (64, 128, 256) for r in (2, 6, 12, 24)],
+    ),
+    "stem": ("space_to_depth", [((1, 256, 256, 3), (k, k, 3, 64), {"stride": 2}) for k in (3, 7)]),
+}
+
+
+def run_case(operation: str, other: str, image, kernel, window, args) -> dict:
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in (image, kernel)]
+
+    def convolve(x, k):
+        return conv2d(x, k, **window)
+
+    cotangent = jnp.asarray(rng.normal(size=jax.eval_shape(convolve, *arrays).shape), jnp.float32)
+    arms, compile_seconds = {}, {}
+    for name in ("native", other):
+        with formulations(**{operation: name}):
+            start = time.perf_counter()
+            # A function of its own: jax would find the first one's trace again.
+            arms[name] = jax_arm(lambda x, k: convolve(x, k), arrays, cotangent)
+            compile_seconds[name] = time.perf_counter() - start
+    taken = {name: statistics.median(series) for name, series in measure(arms, args.rounds, args.seconds).items()}
+    return {
+        "image": image,
+        "kernel": kernel,
+        **window,
+        "ms": {name: round(value, 3) for name, value in taken.items()},
+        f"native / {other}": round(taken["native"] / taken[other], 2),
+        f"compile: native / {other}": round(compile_seconds["native"] / compile_seconds[other], 2),
+        "compile seconds": {name: round(value, 2) for name, value in compile_seconds.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time every formulation.")
+    parser.add_argument("--only", default="", choices=("", *CASES))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for the rounds of one case")
+    args = parser.parse_args()
+    device = jax.devices()[0]
+    path = pathlib.Path(__file__).parent / "results" / f"formulations_{device.platform}.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    for operation, (other, cases) in CASES.items():
+        if args.only in ("", operation):
+            load = round(os.getloadavg()[0], 1)
+            results = [run_case(operation, other, *case, args) for case in cases]
+            record[operation] = {
+                "cases": results,
+                "command": " ".join(["python", "benchmarks/formulations.py", *sys.argv[1:]]),
+                "device": platform.machine() if device.platform == "cpu" else device.device_kind,
+                "threads": len(os.sched_getaffinity(0)),
+                "load before": load,
+                "jax": jax.__version__,
+                "commit": commit(),
+            }
+            for result in results:
+                sizes = {key: result[key] for key in ("image", "kernel", "rate") if key in result}
+                print(f"{operation:10} {other:15} {result[f'native / {other}']:7.2f}  {sizes}", flush=True)
+            path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
