@@ -140,7 +140,7 @@ def commit() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time every operation.")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", default="", help="the case of this name, else those whose name holds it")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=10.0, help="for the rounds of one case and direction")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -166,8 +166,9 @@ def main() -> None:
         "versions": versions,
     }
     cases = json.loads(path.read_text())["cases"] if path.exists() else {}
+    exact = args.only in {case.name for case in CASES}
     for case in CASES:
-        if args.only in case.name:
+        if case.name == args.only if exact else args.only in case.name:
             load = round(os.getloadavg()[0], 1)
             record = run_case(case, args)
             cases[case.name] = {**record, "load before": load, **circumstances}
