@@ -18,7 +18,6 @@ from segjax.ops.stem import fold_stride
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 _NO_PADS = ((0, 0), (0, 0))
-_NO_PADS = ((0, 0), (0, 0))
 
 # Above so many channels (an image and its depth) folding the stride adds zeros to multiply and wins nothing.
 _STEM = 4
@@ -118,9 +117,6 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, groups: int = 1) -> jax.Array:
-    if any(sum(p) > (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
-        # Of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, 80 times slower.
-        x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
     if any(sum(p) > (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
         # Of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, many times slower.
         x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
