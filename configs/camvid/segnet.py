@@ -3,6 +3,8 @@ SGD with momentum 0.9 and a fixed rate of 0.1, batches of 12, median-frequency w
 
     segjax train --config=configs/camvid/segnet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/segnet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size
+
+No score has been measured yet: there was no accelerator, and VGG-16 and its mirror are slow on two CPU cores.
 """
 
 from ml_collections import ConfigDict
