@@ -3,6 +3,9 @@ section 4: SGD with momentum 0.9, poly 0.9, random scales 0.5 to 2.
 
     segjax train --config=configs/camvid/deeplabv3plus.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/deeplabv3plus.py:cpu --config.data.root=CAMVID    # two CPU cores, half size
+
+mIoU on the test split, void ignored, at half size: 0.232 for the :cpu twin after 6 epochs, a short run
+(benchmarks/results/camvid_deeplabv3plus_cpu.json). The accelerator's recipe has not been run.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +28,6 @@ def get_config(arg=""):
         config.augment.scale = (0.35, 0.6)
         config.loss = dict(class_weights="median_frequency")
         config.optim = dict(name="adamw", learning_rate=1e-3, weight_decay=1e-3)
-        config.train = dict(epochs=30, batch_size=8, ema=0.995, eval_every=500, log_every=50)
+        config.train = dict(epochs=6, batch_size=8, ema=0.98, eval_every=500, log_every=50)
         config.eval.scales = (0.5,)
     return config
