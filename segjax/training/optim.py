@@ -22,7 +22,8 @@ def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -
     the paths of `decay_exclude`. It is added to the gradient for sgd, as PyTorch's SGD does (L2), and to the
     preconditioned update for adamw (arXiv:1711.05101, algorithm 2) and lamb (arXiv:1904.00962, algorithm 2), whose
     layerwise trust ratio spares the same leaves as its authors' code does. `multipliers` scale the learning rate, and
-    so the decoupled decay with it, as PyTorch's parameter groups do.
+    so the decoupled decay with it, as PyTorch's parameter groups do. A factor of 0 freezes: such leaves never move,
+    have no optimiser state, and their gradients do not count in `clip_norm`.
 
     muon replaces the averaged gradient of every matrix by the nearest orthogonal one (Jordan et al., Muon: an optimizer
     for hidden layers in neural networks, 2024), times sqrt(max(1, out / in)) (Bernstein and Newhouse, 2024,
@@ -34,9 +35,26 @@ def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -
       params: the parameters or their shapes.
 
     Raises:
-      ConfigError: for a broken regex, or one that matches no parameter.
+      ConfigError: for a broken regex, or one that matches no parameter; where nothing is left to train.
     """
-    decayed = decay_mask(params, config.decay_exclude)
+    frozen = frozen_mask(params, config.multipliers)
+    if not any(jax.tree.leaves(frozen)):
+        return _rule(config, schedule, params, lambda tree: tree)
+    if all(jax.tree.leaves(frozen)):
+        raise ConfigError("config.optim.multipliers: every parameter has the factor 0; leave one to train.")
+
+    def trained(tree):
+        return jax.tree.map(lambda still, leaf: optax.MaskedNode() if still else leaf, frozen, tree)
+
+    rules = {"trained": _rule(config, schedule, params, trained), "frozen": optax.set_to_zero()}
+    return optax.partition(rules, jax.tree.map(lambda still: "frozen" if still else "trained", frozen))
+
+
+def _rule(
+    config: Optim, schedule: Callable[[Any], Any], params: Any, trained: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """The chain for the leaves that `trained` leaves in a tree like `params`."""
+    decayed = trained(decay_mask(params, config.decay_exclude))
     decay = optax.add_decayed_weights(config.weight_decay, decayed) if config.weight_decay else optax.identity()
     match config.name:
         case "sgd":
@@ -49,13 +67,13 @@ def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -
             adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
             rule = [adam, decay, optax.masked(optax.scale_by_trust_ratio(), decayed)]
         case "muon":
-            rule = [_muon(config, params), decay]
+            rule = [_muon(config, trained(params)), decay]
         case name:
             raise ConfigError(f"config.optim.name: {name!r} is not one of sgd, adamw, lamb, muon.")
     if config.clip_norm:
         rule.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.multipliers:
-        factors = rate_factors(params, config.multipliers)
+        factors = trained(rate_factors(params, config.multipliers))
         rule.append(optax.stateless(lambda updates, _: jax.tree.map(lambda update, f: update * f, updates, factors)))
     return optax.chain(*rule, optax.scale_by_learning_rate(schedule))
 
@@ -93,6 +111,11 @@ def rate_factors(params: Any, multipliers: Mapping[str, float]) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: next((factor for pattern, factor in patterns if pattern.search(path_name(path))), 1.0), params
     )
+
+
+def frozen_mask(params: Any, multipliers: Mapping[str, float]) -> Any:
+    """True for the leaves whose learning-rate factor is 0."""
+    return jax.tree.map(lambda factor: factor == 0, rate_factors(params, multipliers))
 
 
 def path_name(path: tuple[Any, ...]) -> str:

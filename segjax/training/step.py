@@ -31,6 +31,7 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float | None = None,
     remat: bool = False,
+    frozen: Any = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """A pure function (state, batch) -> (state, metrics), to be jitted with the state donated.
 
@@ -49,6 +50,7 @@ def make_train_step(
       accumulate: micro-batches, one after the other; divides B.
       ema_decay: decay of the parameters' moving average; the state must hold one.
       remat: recompute the network's activations in the backward pass.
+      frozen: True for the parameters that no gradient is computed for; None for none. Statistics move all the same.
 
     Returns:
       The step. Its metrics are float32 scalars: `loss`, the task's parts of it, `grad_norm` (before clipping),
@@ -68,6 +70,8 @@ def make_train_step(
         apply = jax.checkpoint(apply)
 
     def loss_fn(params: Any, model_state: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+        if frozen is not None:
+            params = jax.tree.map(lambda still, p: jax.lax.stop_gradient(p) if still else p, frozen, params)
         outputs, updated = apply(params, model_state, batch[IMAGE], key)
         loss, parts = task.loss(outputs, batch, weight)
         return loss.astype(jnp.float32), (updated, {"loss": loss, **parts})

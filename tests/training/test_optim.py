@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -115,6 +116,33 @@ def test_muon_turns_a_matrix_orthogonal_and_leaves_vectors_to_adam() -> None:
     values = np.linalg.svd(np.asarray(updates["wide"]) / RATE)[1] / np.sqrt(8 / 2)
     assert np.all((values > 0.6) & (values < 1.3)), values
     np.testing.assert_allclose(updates["depthwise"], -RATE * np.sign(gradient["depthwise"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "muon"])
+def test_a_factor_of_zero_freezes_and_keeps_no_state(name: str) -> None:
+    config = Optim(name=name, weight_decay=0.3, clip_norm=0.5, multipliers={"^body/": 0, "^head/": 2.0})
+    frozen = _ours(config)
+    for key, value in _params()["body"].items():
+        np.testing.assert_array_equal(frozen["body"][key], value)
+    # The head learns as if it were alone: the frozen gradients do not count in the norm that is clipped.
+    params = {"head": _params()["head"]}
+    alone = make_optimizer(Optim(name=name, weight_decay=0.3, clip_norm=0.5), lambda step: 2 * RATE, params)
+    state = alone.init(params)
+    for step in range(5):
+        grads = {"head": {"kernel": jnp.asarray(_grads(step)["head"]["kernel"], jnp.float32)}}
+        updates, state = alone.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(frozen["head"]["kernel"], params["head"]["kernel"], rtol=1e-5)
+
+    tx = make_optimizer(config, lambda step: RATE, _params())
+    kept = {leaf.shape for leaf in jax.tree.leaves(tx.init(_params()))}
+    assert (4, 2) in kept
+    assert not kept & {leaf.shape for leaf in _params()["body"].values()}
+
+
+def test_freezing_everything_is_refused() -> None:
+    with pytest.raises(ConfigError, match="every parameter has the factor 0"):
+        make_optimizer(Optim(multipliers={".": 0}), lambda step: RATE, _params())
 
 
 def test_masks_by_path() -> None:

@@ -65,6 +65,19 @@ def test_one_step_is_gradient_descent_on_the_masked_mean() -> None:
     assert int(after.step) == 1
 
 
+def test_frozen_parameters_have_no_gradient() -> None:
+    net, tx = ToyNet(norm=False), optax.sgd(0.1)
+    state, _ = _built(net, 0.1, None, 0, 1, False)
+    frozen = {"stem": {"kernel": True, "bias": True}, "head": {"kernel": False, "bias": False}}
+    step = make_train_step(net, ToyTask(), tx, transform, schedule=lambda s: jnp.float32(0.1), frozen=frozen)
+    after, metrics = jax.jit(step)(state, BATCH)
+    (_, free), _ = _run(net)
+    assert bitwise_equal(after.params["stem"], state.params["stem"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after.params["head"], free.params["head"])
+    moved = jax.tree.map(lambda a, b: (a - b) / 0.1, state.params["head"], after.params["head"])
+    np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(moved), rtol=1e-4)
+
+
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulation_is_the_full_batch(accumulate: int) -> None:
     """Images hold very different numbers of void pixels: a mean of micro-batch means would differ."""
