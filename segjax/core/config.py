@@ -38,6 +38,16 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Init:
+    checkpoint: str | None = option(
+        None, "a run's workdir whose variables this one starts from; a resumed run does not"
+    )
+    which: str = option("best", "its checkpoint: best, last or a step")
+    into: str = option("", "path of the submodule that takes them, such as `unary`; default: the whole network")
+    skip: tuple[str, ...] = option((), "regexes of paths in this network that stay fresh, such as a head's")
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     name: str = option("scenes", "data set: scenes, camvid, isbi2012, drive, crackforest, folder")
     root: str | None = option(None, "the set's own folder; a set that needs one says so")
@@ -83,7 +93,7 @@ class Optim:
     b2: float = option(0.999, "adamw, lamb; muon for its vectors", minimum=0)
     eps: float = option(1e-8, "adamw, lamb; muon for its vectors", minimum=0)
     clip_norm: float | None = option(None, "largest global gradient norm", minimum=0)
-    multipliers: dict = option({}, "learning-rate factor by regex of the parameter path, first match wins")
+    multipliers: dict = option({}, "learning-rate factor by regex of the parameter path, first match wins; 0 freezes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +160,7 @@ class Config:
     name: str = option("run", "the default workdir is runs/NAME")
     seed: int = option(0, "of parameters, sampling and augmentation", minimum=0)
     model: Model = dataclasses.field(default_factory=Model)
+    init: Init = dataclasses.field(default_factory=Init)
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
     loss: Loss = dataclasses.field(default_factory=Loss)

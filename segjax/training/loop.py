@@ -19,8 +19,9 @@ from segjax.parallel.mesh import make_mesh
 from segjax.parallel.sharding import replicated, state_sharding
 from segjax.parallel.transfer import check_batch_size, to_global
 from segjax.training.checkpoint import Checkpointer
-from segjax.training.optim import make_optimizer
+from segjax.training.optim import frozen_mask, make_optimizer
 from segjax.training.preemption import Preemption
+from segjax.training.pretrained import pretrained
 from segjax.training.schedules import make_schedule
 from segjax.training.state import TrainState, abstract_state, init_state, init_variables
 from segjax.training.step import Transform, make_train_step
@@ -77,7 +78,7 @@ def train(
       workdir: the run's folder.
       evaluate: scores a state; the numbers of its result are logged, and rank checkpoints. None: no evaluation.
       resume: go on from the last whole checkpoint in `workdir`, or start where there is none.
-      variables: initial variables (pretrained weights); default: the network's own, by `config.seed`.
+      variables: initial variables; default: the network's own, by `config.seed`. `config.init` goes into them.
 
     Raises:
       ConfigError: a batch size or mesh that does not fit the devices.
@@ -97,10 +98,13 @@ def train(
         variables = init_variables(model, config.seed, (height, width, info.channels))
     schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
     tx = make_optimizer(config.optim, schedule, variables["params"])
+    frozen = frozen_mask(variables["params"], config.optim.multipliers)
     ema = settings.ema is not None
     template = abstract_state(variables, tx, mesh, ema=ema)
     restored = checkpointer.restore("last", template) if resume else None
     if restored is None:
+        if config.init.checkpoint is not None:
+            variables = pretrained(config.init, variables)
         state, start, metrics = init_state(variables, tx, mesh, ema=ema), 0, {}
     else:
         state, start, metrics = restored.state, restored.step, restored.metrics
@@ -118,6 +122,7 @@ def train(
         accumulate=settings.accumulate,
         ema_decay=settings.ema,
         remat=settings.remat,
+        frozen=frozen,
     )
     step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_sharding(mesh, template), replicated(mesh)))
     eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
