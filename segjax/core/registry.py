@@ -49,7 +49,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, dtype: Any =
       num_classes: K, the channels of the logits.
       in_channels: C of the images.
       dtype: compute type, float32 by default; parameters are float32 whatever it is.
-      **overrides: fields of the network that differ from the variant's.
+      **overrides: fields of the network that differ from the variant's; linen's `parent`.
 
     Raises:
       ModelError: for an unknown architecture, variant or field, with the nearest known one.
@@ -58,7 +58,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, dtype: Any =
     module = importlib.import_module(f"segjax.models.{entry.task}.{entry.name}")
     fields = {f.name for f in dataclasses.fields(module.MODEL) if f.init and f.name not in ("parent", "name")}
     for key in overrides:
-        if key not in fields:
+        if key not in fields and key != "parent":
             raise ModelError(f"model {name!r} has no field {key!r}.{suggest(key, fields)}")
     given = {"num_classes": num_classes, "in_channels": in_channels}
     if dtype is not None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.ops.crf.mean_field import CRFParams, dense_crf
+from segjax.ops.crf.per_device import per_device
 
 
 class CRFasRNN(nn.Module):
@@ -47,13 +48,16 @@ class CRFasRNN(nn.Module):
         spatial = self.param("spatial_weight", diagonal(self.spatial_weight), shape)
         bilateral = self.param("bilateral_weight", diagonal(self.bilateral_weight), shape)
         compatibility = self.param("compatibility", diagonal(-1.0), shape)
-        params = CRFParams(self.theta_alpha, self.theta_beta, self.theta_gamma, bilateral, spatial, compatibility)
-        return dense_crf(
-            logits,
-            image,
-            params,
-            iterations=self.train_iterations if train else self.iterations,
-            method=self.method,
-            normalization=self.normalization,
-            **(self.options or {}),
-        )
+
+        def refine(logits: jax.Array, image: jax.Array, weights: tuple[jax.Array, ...]) -> jax.Array:
+            return dense_crf(
+                logits,
+                image,
+                CRFParams(self.theta_alpha, self.theta_beta, self.theta_gamma, *weights),
+                iterations=self.train_iterations if train else self.iterations,
+                method=self.method,
+                normalization=self.normalization,
+                **(self.options or {}),
+            )
+
+        return per_device(refine, logits, image, whole=(bilateral, spatial, compatibility))
