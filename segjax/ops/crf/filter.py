@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
@@ -36,7 +36,8 @@ class Filter:
 
     Attributes:
       tables: what the method needs: features, a bandwidth, or a lattice.
-      norm: float32 [B, N, 1], 1 / sqrt(K 1) or 1 / (K 1); None without normalisation.
+      norm: float32 [B, N, 1], 1 / sqrt(K 1) or 1 / (K 1); None without normalisation, and where the Gaussian of
+        position has it in its taps.
       overflow: bool [], the tables were too small, so every result is NaN; `check_filter` turns it into an error.
       count: int32 [], entries in use of the lattice's `capacity`, of the whole batch; 0 for other methods.
       method, normalization, options, size: static.
@@ -50,6 +51,10 @@ class Filter:
     normalization: Normalization = field(metadata={"static": True})
     options: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
     size: tuple[int, int] | None = field(metadata={"static": True})
+
+    def image(self, values: jax.Array) -> jax.Array:
+        """[B, N, C] -> [B, H, W, C]."""
+        return values.reshape(values.shape[0], *self.size, values.shape[-1])
 
 
 def build_filter(
@@ -126,8 +131,8 @@ def build_filter(
         table = cells(extent, batch) if extent is not None else None
         tables = build_lattice(features, batch * capacity, table if table is not None and table <= _TABLE else None)
         overflow, count = tables.overflow, tables.count
-    ones = jnp.ones((batch, points, 1), features.dtype)
-    return _normalised(tables, overflow, count, method, normalization, options, size, ones)
+    filter = Filter(tables, None, overflow, count, method, normalization, _frozen(options), size)
+    return _normalised(filter, jnp.ones((batch, points, 1), features.dtype))
 
 
 def build_gaussian(
@@ -146,9 +151,11 @@ def build_gaussian(
     tables = theta if traced else None
     if not traced:
         options["theta"] = float(theta)
-    nothing = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-    ones = jnp.ones((batch, size[0] * size[1], 1), jnp.result_type(jnp.float32, theta) if traced else jnp.float32)
-    return _normalised(tables, *nothing, "gaussian", normalization, options, size, ones)
+    filter = Filter(
+        tables, None, jnp.zeros((), bool), jnp.zeros((), jnp.int32), "gaussian", normalization, _frozen(options), size
+    )
+    dtype = jnp.result_type(jnp.float32, theta) if traced else jnp.float32
+    return _normalised(filter, jnp.ones((batch, size[0] * size[1], 1), dtype)) if exclude_self else _checked(filter)
 
 
 def apply_filter(filter: Filter, values: jax.Array, *, transpose: bool = False) -> jax.Array:
@@ -160,13 +167,10 @@ def apply_filter(filter: Filter, values: jax.Array, *, transpose: bool = False) 
     if values.ndim == 2:
         return apply_filter(filter, values[None], transpose=transpose)[0]
     wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    first, last = ("after", "before") if transpose else ("before", "after")
-    if filter.norm is not None and filter.normalization in ("symmetric", first):
-        wide = wide * filter.norm
-    out = _raw(filter, wide, transpose)
-    if filter.norm is not None and filter.normalization in ("symmetric", last):
-        out = out * filter.norm
-    return jnp.where(filter.overflow, jnp.nan, out).astype(values.dtype)
+    side = filter.normalization
+    if transpose:
+        side = {"before": "after", "after": "before"}.get(side, side)
+    return _apply(filter, wide, transpose, side).astype(values.dtype)
 
 
 def check_filter(filter: Filter) -> None:
@@ -184,35 +188,49 @@ def check_overflow(overflow: jax.Array, count: jax.Array) -> None:
         )
 
 
-def _normalised(tables, overflow, count, method, normalization, options, size, ones) -> Filter:
-    _check_choice("normalization", normalization, NORMALIZATIONS)
-    make = lambda norm: Filter(  # noqa: E731
-        tables, norm, overflow, count, method, normalization, tuple(sorted(options.items())), size
-    )
-    if normalization == "none":
-        return make(None)
-    total = _raw(make(None), ones, False) + 1e-20
-    return make(jax.lax.rsqrt(total) if normalization == "symmetric" else 1 / total)
+def _normalised(filter: Filter, ones: jax.Array) -> Filter:
+    if _checked(filter).normalization == "none":
+        return filter
+    total = _apply(filter, ones, False, "none") + 1e-20
+    return replace(filter, norm=jax.lax.rsqrt(total) if filter.normalization == "symmetric" else 1 / total)
+
+
+def _apply(filter: Filter, values: jax.Array, transpose: bool, normalization: Normalization) -> jax.Array:
+    options = dict(filter.options)
+    if filter.method == "gaussian" and not options["exclude_self"]:
+        return _gaussian(filter, values, normalization)
+    before, after = (filter.norm if normalization in ("symmetric", side) else None for side in ("before", "after"))
+    if filter.method == "lattice":
+        return lattice_filter(filter.tables, values, transpose, before, after)
+    out = _raw(filter, values if before is None else values * before, transpose)
+    return out if after is None else out * after
 
 
 def _raw(filter: Filter, values: jax.Array, transpose: bool) -> jax.Array:
     """K v. Every kernel but the lattice's and a blurred local one is symmetric."""
     options = dict(filter.options)
-    if filter.method == "lattice":
-        return lattice_filter(filter.tables, values, transpose)
     if filter.method == "grid":
         return grid_filter(filter.tables, values, **options)
-    if filter.method == "exact":
-        out = exact_filter(filter.tables, values)
-        return out - values if options["exclude_self"] else out
-    image = lambda x: x.reshape(x.shape[0], *filter.size, x.shape[-1])  # noqa: E731
     if filter.method == "local":
-        run = lambda v: local_filter(image(filter.tables), image(v), **options).reshape(v.shape)  # noqa: E731
+        run = lambda v: local_filter(filter.image(filter.tables), filter.image(v), **options).reshape(v.shape)  # noqa: E731
         return jax.linear_transpose(run, values)(values)[0] if transpose else run(values)
-    exclude_self = options.pop("exclude_self")
-    theta = options.pop("theta", filter.tables)
-    out = gaussian_filter(image(values), theta, **options).reshape(values.shape)
-    return out - values if exclude_self else out
+    out = exact_filter(filter.tables, values) if filter.method == "exact" else _gaussian(filter, values, "none")
+    return out - values if options["exclude_self"] else out
+
+
+def _gaussian(filter: Filter, values: jax.Array, normalization: Normalization) -> jax.Array:
+    options = {"theta": filter.tables} | dict(filter.options)
+    del options["exclude_self"]
+    return gaussian_filter(filter.image(values), **options, normalization=normalization).reshape(values.shape)
+
+
+def _checked(filter: Filter) -> Filter:
+    _check_choice("normalization", filter.normalization, NORMALIZATIONS)
+    return filter
+
+
+def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options.items()))
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

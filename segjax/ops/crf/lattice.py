@@ -14,9 +14,10 @@ table with one slot a cell of the box, which suits few cells, or by sorting.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ from jax import lax
 
 _NONE = np.uint32(0xFFFFFFFF)  # no vertex: above every key, so that sorting puts it last
 _Tables = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # vertex, before, after, count
-_CHUNK = 4096  # points, or vertices, handled at a time on a CPU: the products stay in its cache
+# Points, and vertices, handled at a time on a CPU: the products stay in its cache.
+_POINTS, _VERTICES = 512, 4096
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +40,7 @@ class Lattice:
       weight: float32 [chunks, d + 1, chunk], barycentric; 0 for the padding after the last point.
       before, after: int32 [d + 1, capacity], each vertex's neighbours along each axis; `capacity` where there is none.
       count: int32 [], distinct vertices of the whole batch.
-      overflow: bool [], the vertices do not fit the capacity, or the box of features the keys; results are garbage.
+      overflow: bool [], the vertices do not fit the capacity, or the box of features the keys; results are NaN.
     """
 
     vertex: jax.Array
@@ -81,24 +83,45 @@ def build_lattice(features: jax.Array, capacity: int, table: int | None = None) 
         slots = None
     else:
         vertices, count, slots = _distinct_by_table(key.reshape(-1), capacity, table)
-    rows = jnp.arange(capacity, dtype=jnp.int32)
 
-    def neighbours(axis):
-        before = _number(_neighbour(vertices, axis, low, size), vertices, slots)
-        # The neighbour after is the inverse permutation of the neighbour before.
-        return before, jnp.full((capacity,), capacity, jnp.int32).at[before].set(rows, mode="drop")
+    def neighbours(rows, vertices, slots, low, size):
+        def along(axis):
+            before = _number(_neighbour(vertices[:rows], axis, low, size), vertices, slots)
+            # The neighbour after is the inverse permutation of the neighbour before.
+            after = jnp.full((capacity,), capacity, jnp.int32)
+            after = after.at[before].set(jnp.arange(rows, dtype=jnp.int32), mode="drop")
+            return jnp.pad(before, (0, capacity - rows), constant_values=capacity), after
 
-    before, after = lax.map(neighbours, corners)
+        return lax.map(along, corners)
+
+    before, after = _sized(neighbours, capacity, count, vertices, slots, low, size)
     vertex = _in_chunks(_number(key, vertices, slots), capacity)
-    return Lattice(vertex, _in_chunks(weight, 0), before, after, count, (count > capacity) | ~fits)
+    overflow = (count > capacity) | ~fits
+    weight = _in_chunks(jnp.where(overflow, jnp.nan, weight), 0)
+    return Lattice(vertex, weight, before, after, count, overflow)
 
 
-def lattice_filter(lattice: Lattice, values: jax.Array, reverse: bool = False) -> jax.Array:
-    """Splat, blur and slice [B, N, C] values; `reverse` is the adjoint. Differentiable in the values and, through the
-    barycentric weights, in the features."""
+def lattice_filter(
+    lattice: Lattice,
+    values: jax.Array,
+    reverse: bool = False,
+    before: jax.Array | None = None,
+    after: jax.Array | None = None,
+) -> jax.Array:
+    """Splat, blur and slice [B, N, C] values; `reverse` is the adjoint. `before` and `after` [B, N, 1] scale the values
+    and the result, at no cost, in the weights. Differentiable in the values and, through the barycentric weights, in
+    the features."""
     flat = values.reshape(-1, values.shape[-1])
     tables = (lattice.vertex, lattice.before, lattice.after, lattice.count)
-    return _filter(reverse, tables, lattice.weight, flat).reshape(values.shape)
+    shape = lattice.weight.shape
+    padding = shape[0] * shape[2] - flat.shape[0]
+
+    def scaled(by):
+        if by is None:
+            return lattice.weight
+        return lattice.weight * jnp.pad(by.reshape(-1), (0, padding)).reshape(shape[0], 1, shape[2])
+
+    return _filter(reverse, tables, scaled(before), scaled(after), flat).reshape(values.shape)
 
 
 # Geometry
@@ -214,7 +237,8 @@ def _distinct_by_table(key: jax.Array, capacity: int, table: int) -> tuple[jax.A
     first = slots.at[key].get(mode="fill", fill_value=-1) == rows
     vertices, count = _compact(key, first, capacity)
     # Sorting makes the numbers follow the lattice, so that the blur's gathers read memory nearly in order.
-    vertices = lax.sort(vertices)
+    in_order = lambda rows, vertices: vertices.at[:rows].set(lax.sort(vertices[:rows]))  # noqa: E731
+    vertices = _sized(in_order, capacity, count, vertices)
     slots = slots.at[vertices].set(jnp.arange(capacity, dtype=jnp.int32), mode="drop")
     return vertices, count, slots
 
@@ -231,6 +255,13 @@ def _compact(key: jax.Array, chosen: jax.Array, capacity: int) -> tuple[jax.Arra
     return jnp.full((capacity,), _NONE, jnp.uint32).at[target].set(key, mode="drop"), position[-1]
 
 
+def _sized(run: Callable[..., Any], capacity: int, count: jax.Array, *args: Any) -> Any:
+    """run(rows, *args) with rows = capacity; a CPU, which pays for every row, takes an eighth of them if that does."""
+    whole, part = partial(run, capacity), partial(run, -(-capacity // 8))
+    on_cpu = lambda count, *args: lax.cond(count <= -(-capacity // 8), part, whole, *args)  # noqa: E731
+    return lax.platform_dependent(count, *args, cpu=on_cpu, default=lambda count, *args: whole(*args))
+
+
 def _number(key: jax.Array, vertices: jax.Array, slots: jax.Array | None) -> jax.Array:
     """int32, each key's place among the vertices; the capacity for a key that is not there."""
     capacity = vertices.shape[0]
@@ -245,7 +276,9 @@ def _number(key: jax.Array, vertices: jax.Array, slots: jax.Array | None) -> jax
 def _in_chunks(table: jax.Array, fill: int) -> jax.Array:
     """[d + 1, P] -> [chunks, d + 1, chunk]."""
     corners, points = table.shape
-    chunk = min(_CHUNK, points)
+    # A divisor spares every use the copy that padding costs.
+    divisors = (n for n in range(min(_POINTS, points), _POINTS // 4, -1) if points % n == 0)
+    chunk = next(divisors, min(_POINTS, points))
     padded = jnp.pad(table, ((0, 0), (0, -points % chunk)), constant_values=fill)
     return padded.reshape(corners, -1, chunk).swapaxes(0, 1)
 
@@ -254,24 +287,35 @@ def _in_chunks(table: jax.Array, fill: int) -> jax.Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _filter(reverse: bool, tables: _Tables, weight: jax.Array, values: jax.Array) -> jax.Array:
-    return _slice(tables, weight, _blur(tables, _splat(tables, weight, values), reverse), values.shape[0])
+def _filter(reverse: bool, tables: _Tables, splat: jax.Array, slice: jax.Array, values: jax.Array) -> jax.Array:
+    def run(rows, tables, splat, slice, values):
+        tables = _first(tables, rows)
+        return _slice(tables, slice, _blur(tables, _splat(tables, splat, values), reverse), values.shape[0])
+
+    _, before, _, count = tables
+    return _sized(run, before.shape[1], count, tables, splat, slice, values)
 
 
-def _filter_forward(reverse, tables, weight, values):
-    return _filter(reverse, tables, weight, values), (tables, weight, values)
+def _filter_forward(reverse, tables, splat, slice, values):
+    return _filter(reverse, tables, splat, slice, values), (tables, splat, slice, values)
 
 
 def _filter_backward(reverse, residuals, gradient):
-    tables, weight, values = residuals
-    back = _blur(tables, _splat(tables, weight, gradient), not reverse)
+    tables, splat, slice, values = residuals
     # Dead code, which XLA removes, unless someone wants the gradient in the features.
-    there = _blur(tables, _splat(tables, weight, values), reverse)
-    in_weight = _slope(tables, gradient, there) + _slope(tables, values, back)
-    return None, in_weight, _slice(tables, weight, back, values.shape[0])
+    there = _blur(tables, _splat(tables, splat, values), reverse)
+    back = _blur(tables, _splat(tables, slice, gradient), not reverse)
+    in_weights = _slope(tables, values, back), _slope(tables, gradient, there)
+    return None, *in_weights, _filter(not reverse, tables, slice, splat, gradient)
 
 
 _filter.defvjp(_filter_forward, _filter_backward)
+
+
+def _first(tables: _Tables, rows: int) -> _Tables:
+    """The tables of the first `rows` vertices, which are all there are."""
+    vertex, before, after, count = tables
+    return jnp.minimum(vertex, rows), *(jnp.minimum(side[:, :rows], rows) for side in (before, after)), count
 
 
 def _splat(tables: _Tables, weight: jax.Array, values: jax.Array) -> jax.Array:
@@ -282,9 +326,9 @@ def _splat(tables: _Tables, weight: jax.Array, values: jax.Array) -> jax.Array:
 
     def add(sums, chunk):
         vertex, weight, rows = chunk
-        for r in range(vertex.shape[0]):
-            sums = sums.at[vertex[r]].add(weight[r][:, None] * rows, mode="promise_in_bounds")
-        return sums, None
+        # A fusion into the scatter would not be vectorised.
+        updates = lax.optimization_barrier(weight[..., None] * rows)
+        return sums.at[vertex].add(updates, mode="promise_in_bounds"), None
 
     def chunked(vertex, weight, rows):
         return lax.scan(add, empty, (vertex, weight, rows))[0]
@@ -302,7 +346,7 @@ def _blur(tables: _Tables, sums: jax.Array, reverse: bool) -> jax.Array:
     _, before, after, count = tables
     axes, capacity = before.shape
     order = range(axes - 1, -1, -1) if reverse else range(axes)
-    chunk = min(_CHUNK, capacity)
+    chunk = min(_VERTICES, capacity)
 
     def chunked(sums, before, after, count):
         # Only as many chunks as there are vertices. The last one starts early enough to end at the capacity.
@@ -332,8 +376,14 @@ def _slice(tables: _Tables, weight: jax.Array, sums: jax.Array, points: int) -> 
     """[capacity + 1, C] -> [points, C]."""
     vertex = tables[0]
     corners = vertex.shape[1]
-    read = [sums.at[vertex[:, r]].get(mode="promise_in_bounds") for r in range(corners)]
-    out = sum(weight[:, r, :, None] * x for r, x in enumerate(read)) * _gain(corners)
+
+    def read(tables):
+        vertex, weight = tables
+        rows = [sums.at[vertex[..., r, :]].get(mode="promise_in_bounds") for r in range(corners)]
+        return sum(weight[..., r, :, None] * x for r, x in enumerate(rows)) * _gain(corners)
+
+    # In a loop of their own, because a CPU's gathers take ten times as long when XLA fuses them with what follows.
+    out = lax.platform_dependent((vertex, weight), cpu=lambda t: lax.map(read, t), default=read)
     return out.reshape(-1, sums.shape[1])[:points]
 
 
