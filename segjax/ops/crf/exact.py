@@ -9,8 +9,8 @@ from jax import lax
 TILE = 512
 
 
-def exact_filter(features: jax.Array, values: jax.Array, tile: int = TILE) -> jax.Array:
-    """out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the term j = i included.
+def exact_filter(features: jax.Array, values: jax.Array, tile: int = TILE, *, at: jax.Array | None = None) -> jax.Array:
+    """out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the term j = i included. The reference of `exact_pallas`.
 
     No array of more than tile x tile pairs exists at a time, neither here nor in the gradient.
 
@@ -18,19 +18,22 @@ def exact_filter(features: jax.Array, values: jax.Array, tile: int = TILE) -> ja
       features: [B, N, d] floating.
       values: [B, N, C] floating.
       tile: pairs a side of a tile.
+      at: [B, M, d], the f_i where the sums are wanted; the features by default.
 
     Returns:
-      [B, N, C] of the values' dtype, summed in float32 at least.
+      [B, N, C], or [B, M, C], of the values' dtype, summed in float32 at least.
     """
-    batch, points, channels = values.shape
+    at = features if at is None else at
+    (batch, points, channels), wanted = values.shape, at.shape[1]
     tile = min(tile, points)
-    padding = -points % tile
     wide = jnp.promote_types(values.dtype, jnp.float32)
+
+    def tiles(x):
+        x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % tile), (0, 0)))
+        return x.reshape(batch, -1, tile, x.shape[2]).swapaxes(0, 1)
+
     # A padded point stands at the origin with the value 0: it adds nothing to the others, and its own sum is cut off.
-    tiles = (points + padding) // tile
-    f = jnp.pad(features, ((0, 0), (0, padding), (0, 0))).reshape(batch, tiles, tile, -1).swapaxes(0, 1)
-    v = jnp.pad(values.astype(wide), ((0, 0), (0, padding), (0, 0))).reshape(batch, tiles, tile, channels)
-    v = v.swapaxes(0, 1)
+    columns = tiles(features), tiles(values.astype(wide))
 
     @jax.checkpoint
     def pair(total, rows, columns, column_values):
@@ -41,7 +44,7 @@ def exact_filter(features: jax.Array, values: jax.Array, tile: int = TILE) -> ja
 
     def row_tile(rows):
         start = jnp.zeros((batch, tile, channels), wide)
-        return lax.scan(lambda total, column: (pair(total, rows, *column), None), start, (f, v))[0]
+        return lax.scan(lambda total, column: (pair(total, rows, *column), None), start, columns)[0]
 
-    out = lax.map(row_tile, f).swapaxes(0, 1).reshape(batch, points + padding, channels)
-    return out[:, :points].astype(values.dtype)
+    out = lax.map(row_tile, tiles(at)).swapaxes(0, 1).reshape(batch, -1, channels)
+    return out[:, :wanted].astype(values.dtype)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError, suggest
-from segjax.ops.crf.exact import exact_filter
+from segjax.ops.crf.all_pairs import all_pairs_filter
 from segjax.ops.crf.gaussian import gaussian_filter
 from segjax.ops.crf.grid import grid_filter, grid_shape
 from segjax.ops.crf.lattice import Lattice, build_lattice, cells, lattice_filter
@@ -214,7 +214,7 @@ def _raw(filter: Filter, values: jax.Array, transpose: bool) -> jax.Array:
     if filter.method == "local":
         run = lambda v: local_filter(filter.image(filter.tables), filter.image(v), **options).reshape(v.shape)  # noqa: E731
         return jax.linear_transpose(run, values)(values)[0] if transpose else run(values)
-    out = exact_filter(filter.tables, values) if filter.method == "exact" else _gaussian(filter, values, "none")
+    out = all_pairs_filter(filter.tables, values) if filter.method == "exact" else _gaussian(filter, values, "none")
     return out - values if options["exclude_self"] else out
 
 
