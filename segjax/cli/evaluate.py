@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.checkpoint is not None:
         saved = read_checkpoint(args.checkpoint, args.which)
         record = to_dict(overridden(saved.config, args.overrides))
-    record["eval"].update(viewing.given(args))
+    viewing.update(record["eval"], args)
     if args.void is not None:
         record["eval"]["void"] = args.void
     config = from_dict(record)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     # --- The network.
     saved = read_checkpoint(args.checkpoint, args.which)
     record = to_dict(from_dict(saved.config))
-    record["eval"].update(viewing.given(args))
+    viewing.update(record["eval"], args)
     config = from_dict(record)
     mesh = make_mesh()
     check_batch_size(config.eval.batch_size, mesh, key="--batch-size")

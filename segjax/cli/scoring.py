@@ -79,6 +79,7 @@ class Scorer:
             flip=config.eval.flip,
             window=config.eval.window,
             overlap=config.eval.overlap,
+            crf=config.eval.crf,
             mesh=mesh if mesh.size > 1 else None,
             config=config,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
+from segjax.core.config import from_dict, set_text
 from segjax.core.errors import ConfigError
 
 
@@ -17,12 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--window", type=window, metavar="512x512", help="slide a window of HEIGHTxWIDTH pixels")
     group.add_argument("--overlap", type=float, metavar="SHARE", help="share of a window the next one covers again")
     group.add_argument("--batch-size", type=int, metavar="N", help="images a forward pass")
+    group.add_argument(
+        "--crf",
+        nargs="?",
+        const="",
+        type=crf,
+        metavar="KEY=VALUE,...",
+        help="refine with a dense CRF over the image; keys of config.eval.crf, such as theta_beta=5,iterations=10",
+    )
 
 
-def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that were set, as keys of config.eval."""
+def update(record: dict[str, Any], args: argparse.Namespace) -> None:
+    """Sets the options that were given in `record`, config.eval as a nested dict."""
     names = ("scales", "flip", "window", "overlap", "batch_size")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    record.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    if args.crf is not None:
+        record["crf"] = {**record["crf"], **args.crf}
 
 
 def scales(text: str) -> list[float]:
@@ -42,3 +54,15 @@ def window(text: str) -> list[int] | None:
     except ValueError as error:
         raise ConfigError(f"--window: {text!r} is not HEIGHTxWIDTH, such as 512x512.") from error
     return [height, width]
+
+
+def crf(text: str) -> dict[str, Any]:
+    """`theta_beta=5,iterations=10` as keys of config.eval.crf; none of them enables it with its defaults."""
+    record: dict[str, Any] = {"eval": {"crf": {"enabled": True}}}
+    for item in re.split(r",(?![^()]*\))", text) if text else ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--crf: {item!r} is not KEY=VALUE, such as theta_beta=5.")
+        set_text(record, f"eval.crf.{key.strip()}", value.strip())
+    from_dict(record)  # names a wrong value before anything is loaded
+    return record["eval"]["crf"]

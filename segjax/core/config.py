@@ -121,6 +121,23 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class CRF:
+    """The defaults are those of Krähenbühl and Koltun's example program, which pydensecrf's repeats."""
+
+    enabled: bool = option(False, "refine the network's probabilities over the image before the labels are taken")
+    theta_alpha: float = option(80.0, "appearance kernel: standard deviation in pixels")
+    theta_beta: float | tuple[float, ...] = option(
+        13.0, "and in units of the stored image; one number, or one a channel"
+    )
+    theta_gamma: float = option(3.0, "smoothness kernel: standard deviation in pixels")
+    w_bilateral: float = option(10.0, "weight of the appearance kernel", minimum=0)
+    w_spatial: float = option(3.0, "weight of the smoothness kernel", minimum=0)
+    iterations: int = option(5, "mean-field updates", minimum=0)
+    method: str = option("lattice", "of the appearance kernel", choices=("lattice", "exact", "grid", "local"))
+    capacity: int | None = option(None, "lattice vertices an image; default: twice its pixels", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Eval:
     split: str = option("val", "split scored during training; its best checkpoint is kept")
     final_split: str | None = option(None, "split the best checkpoint is scored on at the end; default: eval.split")
@@ -133,6 +150,7 @@ class Eval:
     void: str = option("ignore", "how void pixels count", choices=("ignore", "union", "drop"))
     boundary: bool = option(True, "boundary F1 too")
     samples: int = option(4, "best and worst samples shown in the report", minimum=0)
+    crf: CRF = dataclasses.field(default_factory=CRF)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,6 +382,10 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(f"config.eval.scales: {config.eval.scales} needs at least one scale, each above 0.")
     if config.eval.overlap >= 1:
         raise ConfigError(f"config.eval.overlap: {config.eval.overlap} must stay below 1, or windows never advance.")
+    for name in ("theta_alpha", "theta_beta", "theta_gamma"):
+        value = getattr(config.eval.crf, name)
+        if not all(0 < number < math.inf for number in (value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(f"config.eval.crf.{name}: {value} is no standard deviation; give a number above 0.")
     if train.ema is not None and train.ema >= 1:
         raise ConfigError(f"config.train.ema: {train.ema} must stay below 1, or the average never moves.")
     if config.loss.label_smoothing >= 1:

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from segjax.core.config import Config, from_dict
-from segjax.core.errors import ConfigError, ModelError
+from segjax.core.config import CRF, Config, from_dict
+from segjax.core.errors import ConfigError, ModelError, SizeError
 from segjax.core.registry import create_model
 from segjax.core.schema import LOGITS, DatasetInfo
 from segjax.data.augment import normalize
+from segjax.inference import crf as dense_crf
 from segjax.inference import draw
 from segjax.inference.canvas import pad_batch, round_up
 from segjax.inference.images import check_image, load_image
@@ -35,6 +36,8 @@ from segjax.parallel.sharding import replicated
 from segjax.parallel.transfer import to_global
 from segjax.postprocess.semantic import entropy, inside, labels_of, probabilities_of
 from segjax.training.checkpoint import Saved, read_checkpoint
+
+_SMALLEST = 1e-10  # probability whose logarithm a CRF is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Predictor:
         window: tuple[int, int] | None = None,
         overlap: float = 0.5,
         blend: str = "gaussian",
+        crf: CRF | None = None,
         mesh: Mesh | None = None,
         config: Config | None = None,
         step: int | None = None,
@@ -108,6 +112,7 @@ class Predictor:
           window: (height, width) of a sliding window, multiples of the stride; None sees the image whole.
           overlap: share of a window that the next one covers again.
           blend: `gaussian` or `uniform` weights of overlapping windows.
+          crf: refine the scores with a dense CRF over the image, if enabled.
           mesh: spread batches over its devices; None runs on one.
           config: the run's, kept for those who ask.
           step: the checkpoint's.
@@ -127,9 +132,12 @@ class Predictor:
         self.config, self.step = config, step
         self.scales, self.flip = tuple(float(scale) for scale in scales), flip
         self.window, self.overlap, self.blend = window, overlap, blend
+        self.crf = crf if crf is not None and crf.enabled else None
+        if self.crf is not None:
+            dense_crf.check_settings(self.crf, info)
         if window is not None:
             check_window(window, self.stride)
-        self._labels = jax.jit(lambda variables, images, sizes: self._forward(variables, images, sizes)[0])
+        self._labels = jax.jit(lambda variables, images, sizes: self._forward(variables, images, sizes)[::2])
         self._scored = jax.jit(self._forward)
 
     @classmethod
@@ -159,7 +167,7 @@ class Predictor:
         )
         mesh = settings.get("mesh")
         variables = jax.device_put(saved.variables, None if mesh is None else replicated(mesh))
-        names = ("batch_size", "scales", "flip", "window", "overlap")
+        names = ("batch_size", "scales", "flip", "window", "overlap", "crf")
         seen = {name: getattr(config.eval, name) for name in names}
         return cls(model, variables, saved.info, **{**seen, "config": config, "step": saved.step, **settings})
 
@@ -220,8 +228,11 @@ class Predictor:
 
         Returns:
           uint8 (int32 beyond 255 classes) [B, H, W], IGNORE outside an image's size.
+
+        Raises:
+          SizeError: the CRF's lattice has overflowed.
         """
-        return self._run(self._labels, images, sizes)
+        return self._run(self._labels, images, sizes)[0]
 
     def score_batch(self, images: Any, sizes: Any = None) -> tuple[jax.Array, jax.Array]:
         """`predict_batch` and the probabilities float32 [B, H, W, K] behind it."""
@@ -243,9 +254,10 @@ class Predictor:
     def settings(self) -> dict[str, Any]:
         """How images are seen, for the record kept with a score."""
         names = ("batch_size", "scales", "flip", "window", "overlap", "blend")
-        return {name: getattr(self, name) for name in names}
+        crf = None if self.crf is None else dataclasses.asdict(self.crf)
+        return {**{name: getattr(self, name) for name in names}, "crf": crf}
 
-    def _run(self, program: Any, images: Any, sizes: Any) -> Any:
+    def _run(self, program: Any, images: Any, sizes: Any) -> tuple[Any, ...]:
         if sizes is None:
             sizes = np.tile(np.asarray(images.shape[1:3], np.int32), (images.shape[0], 1))
         if not isinstance(images, jax.Array):
@@ -253,9 +265,16 @@ class Predictor:
             images, sizes = placed["image"], placed["size"]
         # Operations that need a neighbour's rows find the mesh in the context.
         with contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh):
-            return program(self.variables, images, sizes)
+            *found, overflow = program(self.variables, images, sizes)
+        if self.crf is not None and overflow[0]:  # waits for the batch
+            raise SizeError(
+                f"config.eval.crf: the lattice overflowed with {int(overflow[1]):,} vertices; set capacity to at least "
+                "that, or larger theta_alpha and theta_beta."
+            )
+        return tuple(found)
 
-    def _forward(self, variables: Any, images: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, variables: Any, images: jax.Array, sizes: jax.Array) -> tuple[Any, ...]:
+        """Labels, probabilities, and whether and with how many vertices the CRF's lattice has overflowed."""
         _, height, width, _ = images.shape
         normalised = normalize(images, self.info.mean, self.info.std)
         # Padding is the mean pixel whatever the host filled it with.
@@ -273,7 +292,12 @@ class Predictor:
             scores = see(normalised)
         else:
             scores = average_views(see, normalised, scales=self.scales, flip=self.flip, stride=self.stride)
+        overflow = ()
+        if self.crf is not None:
+            logits = scores if alone else jnp.log(jnp.maximum(scores, _SMALLEST))
+            scores, *overflow = dense_crf.refine(logits, images, sizes, self.crf, self.info)
         # The labels are read off the same stored numbers whether or not probabilities are asked for, so that both
         # programs agree to the bit; without it XLA may fuse, and round, each its own way.
         scores = jax.lax.optimization_barrier(scores)
-        return labels_of(scores, sizes), probabilities_of(scores) if alone else scores
+        probabilities = probabilities_of(scores) if alone or self.crf is not None else scores
+        return labels_of(scores, sizes), probabilities, tuple(overflow)

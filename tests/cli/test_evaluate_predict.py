@@ -65,18 +65,21 @@ def photos(tmp_path_factory, run: Path) -> Path:
     return folder
 
 
-def test_written_predictions_score_exactly_as_the_checkpoint(run: Path, photos: Path, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("seen", [[], ["--crf", "theta_alpha=20,theta_beta=(9,9,9),w_bilateral=4,iterations=2"]])
+def test_written_predictions_score_exactly_as_the_checkpoint(run: Path, photos: Path, tmp_path, capsys, seen) -> None:
     out = tmp_path / "labels"
-    assert main(["predict", f"--checkpoint={run}", f"--input={photos}", f"--output={out}", "--overlay"]) == 0
+    assert main(["predict", f"--checkpoint={run}", f"--input={photos}", f"--output={out}", "--overlay", *seen]) == 0
     assert "3 images labelled" in capsys.readouterr().out
     assert len(list(out.glob("*.png"))) == len(list((out / "overlays").glob("*.png"))) == 3
     direct, written = tmp_path / "direct.json", tmp_path / "written.json"
-    assert main(["evaluate", f"--checkpoint={run}", f"--output={direct}"]) == 0
+    assert main(["evaluate", f"--checkpoint={run}", f"--output={direct}", *seen]) == 0
     assert main(["evaluate", f"--checkpoint={run}", f"--predictions={out}", f"--output={written}"]) == 0
     direct, written = json.loads(direct.read_text()), json.loads(written.read_text())
     assert direct["metrics"] == written["metrics"]
     assert direct["per_image"] == written["per_image"]
     assert direct["images"] == 3
+    kept = direct["viewing"]["crf"]
+    assert kept is None if not seen else (kept["theta_beta"], kept["theta_gamma"]) == ([9.0, 9.0, 9.0], 3.0)
     assert np.sum(direct["metrics"]["confusion"]) == 3 * 48 * 64
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last == ["mIoU", f"{direct['metrics']['miou']:.4f}"]
@@ -115,6 +118,12 @@ def test_broken_image_is_skipped_and_the_status_says_so(run: Path, photos: Path,
         (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--window=5"], "--window"),
         (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--scales=a"], "--scales"),
         (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--overlap=1.5"], "eval.overlap"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--crf=theta_bta=5"], "'theta_beta'"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--crf=5"], "'5' is not KEY=VALUE"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}", "--crf=theta_beta=0"], "above 0"),
+        (["predict", "--checkpoint={run}", "--input={photos}", "--output={tmp}/o", "--crf=capacity=9"], "overflowed"),
+        (["evaluate", "--checkpoint={run}", "--crf=theta_beta=(1,2)"], "2 numbers for images of 3 channels"),
+        (["evaluate", "--checkpoint={run}", "--config.eval.crf.metod=grid"], "Did you mean 'method'"),
         (["evaluate"], "--checkpoint or --predictions is needed"),
         (["evaluate", "--checkpoint={run}", "--config.model.name=unet"], "the checkpoint fixes it"),
         (["evaluate", "--checkpoint={run}", "--config.eval.viod=drop"], "Did you mean 'void'"),

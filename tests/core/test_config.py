@@ -109,7 +109,12 @@ def test_every_field_says_what_it_means():
     import dataclasses
     import typing
 
-    for name, kind in typing.get_type_hints(Config).items():
-        if dataclasses.is_dataclass(kind):
-            for field in dataclasses.fields(kind):
-                assert field.metadata["doc"], f"{name}.{field.name}"
+    def look(group, path):
+        kinds = typing.get_type_hints(group)
+        for field in dataclasses.fields(group):
+            if dataclasses.is_dataclass(kinds[field.name]):
+                look(kinds[field.name], f"{path}.{field.name}")
+            else:
+                assert field.metadata["doc"], f"{path}.{field.name}"
+
+    look(Config, "config")

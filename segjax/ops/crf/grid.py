@@ -30,14 +30,14 @@ def grid_filter(features: jax.Array, values: jax.Array, shape: tuple[int, ...], 
     Args:
       features: [B, N, d] in standard deviations; no gradient flows into them.
       values: [B, N, C] floating.
-      shape: of the grid, see `grid_shape`. Cells start at the batch's smallest features; a point beyond the last one
+      shape: of the grid, see `grid_shape`. Cells start at each image's smallest features; a point beyond the last one
         makes the result NaN.
       cell: width of a cell, in standard deviations.
     """
     batch, points, d = features.shape
     channels = values.shape[-1]
     features = lax.stop_gradient(features)
-    place = (features - features.min((0, 1))) / cell
+    place = (features - features.min(1, keepdims=True)) / cell
     low = jnp.floor(place)
     share = place - low
     outside = ~jnp.all((place >= 0) & (low < np.array(shape) - 1))
