@@ -6,8 +6,6 @@ Shape legend: B batch, H height, W width, C image channels, K classes.
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,6 @@ from segjax.core.errors import ConfigError
 from segjax.core.schema import DatasetInfo
 from segjax.ops.crf.features import bilateral_features
 from segjax.ops.crf.filter import Filter, apply_filter, build_filter, build_gaussian
-from segjax.ops.crf.mean_field import mean_field
 from segjax.ops.crf.per_device import per_device
 from segjax.postprocess.semantic import inside
 
@@ -79,19 +76,25 @@ def refine(
             capacity=settings.capacity,
         )
         smoothness = build_gaussian(batch, (height, width), settings.theta_gamma, normalization="none")
-        filters = [
-            (_masked(smoothness, mask), settings.w_spatial),
-            (_masked(appearance, mask), settings.w_bilateral),
-        ]
-        q = mean_field(logits.reshape(batch, height * width, classes), filters, iterations=settings.iterations)
+        kernels = (
+            (settings.w_spatial, smoothness, _norm(smoothness, mask)),
+            (settings.w_bilateral, appearance, _norm(appearance, mask)),
+        )
+        start = logits.reshape(batch, height * width, classes)
+
+        def step(q, _):
+            marginals = jax.nn.softmax(q)
+            messages = (w * norm * apply_filter(kernel, norm * marginals) for w, kernel, norm in kernels)
+            return start + sum(messages), None
+
+        q, _ = jax.lax.scan(step, start, length=settings.iterations)
         return q.reshape(shape), appearance.overflow[None], appearance.count[None]
 
     refined, overflow, count = per_device(on_one, logits.astype(jnp.float32), images, sizes)
     return refined, overflow.any(), count.max()
 
 
-def _masked(filter: Filter, mask: jax.Array) -> Filter:
-    """D^-1/2 M K M D^-1/2 with the mask M and D = K M 1: the symmetric normalisation among the points of the mask."""
-    total = apply_filter(filter, mask.astype(jnp.float32))
-    norm = jnp.where(mask, jax.lax.rsqrt(total + _SMALLEST), 0.0)
-    return dataclasses.replace(filter, norm=norm, normalization="symmetric")
+def _norm(kernel: Filter, mask: jax.Array) -> jax.Array:
+    """[B, N, 1], D^-1/2 M with the mask M and D = K M 1: the symmetric normalisation among the pixels of the mask."""
+    total = apply_filter(kernel, mask.astype(jnp.float32))
+    return jnp.where(mask, jax.lax.rsqrt(total + _SMALLEST), 0.0)
