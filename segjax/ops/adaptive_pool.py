@@ -80,6 +80,9 @@ def _bin_maxima(x: jax.Array, count: int, axis: int) -> jax.Array:
 def _by_bin(x: jax.Array, count: int, axis: int) -> tuple[jax.Array, np.ndarray]:
     """The pixels of each bin, as two axes [count, widest] in place of one, -inf where a bin has fewer; and where it
     has them."""
+    if x.shape[axis] % count == 0:
+        parts = x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])
+        return parts, np.ones((count, 1), bool).reshape(count, *[1] * (x.ndim - axis))
     first, last = bin_edges(x.shape[axis], count)
     pixel = first[:, None] + np.arange((last - first).max())
     inside = _onto(pixel < last[:, None], x, axis)
@@ -98,6 +101,9 @@ def _bin_maxima_backward(count: int, axis: int, saved: tuple[jax.Array, jax.Arra
     widest = parts.shape[axis + 1]
     holds = (parts == jnp.expand_dims(best, axis + 1)) & inside
     place = jnp.min(jnp.where(holds, _onto(np.arange(widest)[None], x, axis), widest), axis=axis + 1)
+    if x.shape[axis] % count == 0:
+        hit = _onto(np.arange(widest)[None], x, axis) == jnp.expand_dims(place, axis + 1)
+        return (jnp.where(hit, jnp.expand_dims(gradient, axis + 1), 0).reshape(x.shape),)
     # The bins that a pixel is in, turn by turn: one, or two where neighbours share it.
     size, member = x.shape[axis], _membership(x.shape[axis], count)
     turns = np.argsort(~member, axis=0, kind="stable")[: member.sum(0).max()]
