@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import SizeError
 from segjax.ops.crf.exact import exact_filter
-from segjax.ops.crf.exact_pallas import Target, feature_pull, filter_sums
+from segjax.ops.crf.exact_pallas import MOST_FEATURES, Target, feature_pull, filter_sums
 from segjax.ops.halo import ROWS
 
 
@@ -23,8 +23,9 @@ def all_pairs_filter(features: jax.Array, values: jax.Array, *, interpret: Targe
     """out_i = sum_j exp(-|f_i - f_j|^2 / 2) v_j, the term j = i included.
 
     The platform is that of the lowering, so that a program compiled ahead of time for another machine has its kernel.
-    Devices learn from the ambient mesh (`jax.set_mesh`) what is split; a jit over several devices needs it on a TPU, and
-    a `shard_map` around this needs `check_vma=False`. float64 stays with `exact_filter`.
+    Devices learn from the ambient mesh (`jax.set_mesh`) what is split; a jit over several devices needs one on a TPU,
+    and a `shard_map` around this needs `check_vma=False`. float64 and more than 16 features stay with
+    `exact_filter`.
 
     Args:
       features: [B, N, d] floating.
@@ -39,7 +40,7 @@ def all_pairs_filter(features: jax.Array, values: jax.Array, *, interpret: Targe
     """
     if features.ndim != 3 or values.ndim != 3 or features.shape[:2] != values.shape[:2]:
         raise SizeError(f"features {features.shape} and values {values.shape}: give [B, N, d] and [B, N, C]")
-    if jnp.float64 in (features.dtype, values.dtype):
+    if jnp.float64 in (features.dtype, values.dtype) or features.shape[2] > MOST_FEATURES:
         return exact_filter(features, values)
     return _filter(features.astype(jnp.float32), values.astype(jnp.float32), interpret).astype(values.dtype)
 

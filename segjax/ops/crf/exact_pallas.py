@@ -40,6 +40,8 @@ class _Limits(NamedTuple):
 
 _LIMITS = {"tpu": _Limits(512, 1024, 128), "gpu": _Limits(128, 64, 64)}
 _GPU_WARPS = 8
+MOST_FEATURES = 16
+"""All differences of a tile are kept; those of more features do not fit."""
 
 
 def filter_sums(
@@ -122,7 +124,7 @@ def _run(
 ) -> jax.Array:
     """Sum over the columns of `tile`(differences r_i - c_j a feature, left of the rows, right of the columns)."""
     (batch, m, d), n = rows.shape, columns.shape[1]
-    tile_rows, tile_columns = (_fit(points, most, target) for points, most in zip((m, n), _LIMITS[target]))
+    tile_rows, tile_columns = _tile_size(m, n, d, target)
     # A padded column has nothing on its right, so it adds nothing, and a padded row is cut off.
     rows, columns, right = (
         _pad_points(rows, tile_rows),
@@ -230,8 +232,15 @@ def _split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return lead.astype(jnp.bfloat16), (x - lead).astype(jnp.bfloat16)
 
 
-def _fit(points: int, most: int, target: Target) -> int:
-    return most if target == "gpu" else min(most, -(-points // 128) * 128)
+def _tile_size(m: int, n: int, d: int, target: Target) -> tuple[int, int]:
+    limits = _LIMITS[target]
+    if target == "gpu":
+        return limits.rows, limits.columns
+    # What is kept of a tile is d + 1 numbers a pair, and a kernel has 16 MB: the largest tile is for five features.
+    pairs = limits.rows * limits.columns * 6 // (d + 1)
+    rows = max(128, min(limits.rows, pairs // limits.columns // 128 * 128))
+    columns = max(128, min(limits.columns, pairs // rows // 128 * 128))
+    return min(rows, -(-m // 128) * 128), min(columns, -(-n // 128) * 128)
 
 
 def _pad_points(x: jax.Array, multiple: int) -> jax.Array:

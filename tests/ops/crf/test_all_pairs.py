@@ -71,6 +71,10 @@ def test_each_platform_has_its_program():
     for platform, marker in markers.items():
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert {m for m in markers.values() if m in text} == {marker} - {"no kernel"}, platform
+    many = jax.ShapeDtypeStruct((1, 300, 17), jnp.float32)
+    assert (
+        markers["tpu"] not in jax.jit(all_pairs_filter).trace(many, many).lower(lowering_platforms=("tpu",)).as_text()
+    )
 
 
 def test_dtypes():
