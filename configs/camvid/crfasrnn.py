@@ -7,10 +7,10 @@ Zheng et al. 2015 (arXiv:1502.03240).
 The first is for an accelerator, the second for two CPU cores. runs/enet is the workdir of configs/camvid/enet.py.
 
 mIoU at 480x360, void ignored, one scale, of the :cpu twin on an ENet of 14 epochs: val 0.552 without a CRF, 0.577 with
-`evaluate --crf w_bilateral=2,w_spatial=2`, 0.616 trained; test 0.444, 0.464, 0.475. The loss on val falls from 0.485
-(ENet) and 0.463 (untrained CRF) to 0.290. Part of that undoes the class weights of ENet's training, which the CRF's loss
-has not: dividing them out, half, without a CRF gives 0.565 on val (benchmarks/results/camvid_crfasrnn_cpu.json). The
-accelerator's recipe has not been run.
+`evaluate --crf w_bilateral=2,w_spatial=2`, 0.616 trained; test 0.444, 0.464, 0.475. The loss on 34 images of val falls
+from 0.485 (ENet) and 0.463 (the CRF as it starts) to 0.290. Part of this undoes the class weights of ENet's training,
+which the CRF's loss has not: half of their logarithm taken off the logits, and no CRF, gives 0.565 on val
+(benchmarks/results/camvid_crfasrnn_cpu.json). The accelerator's recipe has not been run.
 """
 
 from ml_collections import ConfigDict
