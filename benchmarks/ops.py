@@ -3,7 +3,7 @@
     python benchmarks/ops.py [--only bilinear] [--rounds 15] [--seconds 10] [--dtype bfloat16] [--batch 8]
 
 Runs on whatever device jax finds (`--device` names one); PyTorch runs on the same, with as many threads, in both orders
-of memory, and the faster counts. The arms of a case take turns in one process, a different one first in every round;
+of memory, and the faster counts. The arms of a case take turns in one process, in a random order every round;
 medians. Prints a table, writes results/ops_DEVICE.json (_bfloat16 appended): milliseconds, and the ratios
 naive / segjax and torch / segjax, above 1 where segjax is faster. `--only` measures some cases again, keeps the rest.
 """
@@ -78,15 +78,15 @@ def torch_arm(case: Case, arrays: list[np.ndarray], cotangent: np.ndarray | None
 
 
 def measure(arms: dict[str, Callable], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each arm, `rounds` times, fewer (but three) when `seconds` are over. The order turns, because
-    whichever runs first in a round looks slower."""
+    """Milliseconds of each arm, `rounds` times, fewer (but three) when `seconds` are over. The order is drawn anew every
+    round, because whichever follows PyTorch, whose threads still spin, looks slower."""
     times: dict[str, list[float]] = {name: [] for name in arms}
-    names = list(arms)
+    names, rng = list(arms), np.random.default_rng(0)
     for name in names:
         arms[name]()
     end = time.perf_counter() + seconds
     for turn in range(rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in rng.permutation(names):
             start = time.perf_counter()
             arms[name]()
             times[name].append((time.perf_counter() - start) * 1e3)
