@@ -78,8 +78,8 @@ def torch_arm(case: Case, arrays: list[np.ndarray], cotangent: np.ndarray | None
 
 
 def measure(arms: dict[str, Callable], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Milliseconds of each arm, `rounds` times, fewer (but three) when `seconds` are over. The order is drawn anew every
-    round, because whichever follows PyTorch, whose threads still spin, looks slower."""
+    """Milliseconds of each arm, `rounds` times, fewer (but three) when `seconds` are over. Every round draws an order,
+    because whichever follows PyTorch, whose threads still spin, looks slower."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     names, rng = list(arms), np.random.default_rng(0)
     for name in names:
