@@ -14,9 +14,10 @@ _PUBLIC = {
     "list_models": "segjax.core.registry",
     "init_variables": "segjax.training.state",
     "load_config": "segjax.core.config",
+    "load_weights": "segjax.convert.mapping",
     "Predictor": "segjax.inference.predictor",
 }
-__all__ = ["Predictor", "__version__", "create_model", "init_variables", "list_models", "load_config"]
+__all__ = ["Predictor", "__version__", "create_model", "init_variables", "list_models", "load_config", "load_weights"]
 
 
 def __getattr__(name: str) -> Any:

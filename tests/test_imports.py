@@ -36,6 +36,7 @@ ALLOWED = {
         "data.decode",
     },
     "compat": {"core", "ops"},
+    "convert": {"core", "nn", "models", "training.initialise"},
     "report": {"core", "inference.draw", "inference.table"},
     "cli": None,  # everything
 }

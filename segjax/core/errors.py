@@ -30,6 +30,10 @@ class CheckpointError(SegjaxError):
     """A checkpoint that is missing, damaged, or another run's."""
 
 
+class WeightsError(SegjaxError):
+    """A file of weights that is damaged, unsafe to read, or not the network's."""
+
+
 class StorageError(SegjaxError):
     """A file that could not be written, no space left for one."""
 

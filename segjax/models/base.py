@@ -38,6 +38,12 @@ class Network(nn.Module):
         """H and W must be multiples of this."""
         return 1
 
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """A small image batch the network takes, for tracing."""
+        side = -(-64 // self.stride) * self.stride
+        return jax.ShapeDtypeStruct((1, side, side, self.in_channels), jnp.float32)
+
     def check_input(self, images: jax.Array) -> None:
         """Refuses what the network cannot take; call it first.
 
@@ -74,6 +80,24 @@ class Network(nn.Module):
         if features is not None:
             result[FEATURES] = dict(features)
         return result
+
+
+def init_shapes(network: Network) -> dict[str, Any]:
+    """Shapes and types of the network's variables, without computing one."""
+    return jax.eval_shape(network.init, jax.random.key(0), network.example)
+
+
+def layers(network: Network) -> dict[str, nn.Module]:
+    """Every module of the network by its path, `encoder/stem/conv`; the network itself is "". To read fields of."""
+    found = {}
+
+    def note(call, args, kwargs, context):
+        found["/".join(context.module.path)] = context.module
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(network.init, jax.random.key(0), network.example)
+    return found
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,239 @@
+"""From a reference's tensors to our variables, by a map; strict both ways.
+
+A map is a file of `segjax/convert/maps/` with
+
+* `MODELS`: the files (of models/semantic or models/encoders) whose networks it can fill, such as ("deeplabv3plus",);
+* `rename(name, network) -> path | None`: the path of our module for the reference's module `layer1.0.conv1`, such as
+  `encoder/stage1_block1/conv1/conv`; None for a module it does not know. `network` is ours, for maps that depend on
+  its fields. A tensor that is no weight, bias or running statistic (`pos_embed`) is asked for by its whole name, and
+  the path is our parameter's own;
+* `DROPPED`, if need be: regexes of tensors without use, such as a dead head's (`num_batches_tracked` always is);
+* `prepare(tensors, network) -> tensors`, if need be: what renaming cannot do, such as splitting a fused matrix.
+
+What a tensor becomes follows from where it goes: a convolution's kernel OIHW -> HWIO, a transposed one's IOHW -> HWIO,
+a matrix OI -> IO, and between a matrix and a kernel of the same numbers (a fully connected layer as a convolution over
+its whole input; a 1x1 convolution as a matrix). Vectors stay; axes of length 1 come and go.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from segjax.convert import maps
+from segjax.convert.read import read_weights
+from segjax.core.errors import ModelError, WeightsError, suggest
+from segjax.core.registry import create_model
+from segjax.models.base import init_shapes, layers
+from segjax.nn.conv import UpConv
+from segjax.training.initialise import initialise
+
+SHOWN = 12  # culprits an error names
+
+# Ours for a reference's leaf, in order of trial.
+_LEAVES = {
+    "weight": ("params/{}/kernel", "params/{}/scale", "params/{}/slope", "params/{}/embedding", "params/{}"),
+    "bias": ("params/{}/bias",),
+    "running_mean": ("batch_stats/{}/mean",),
+    "running_var": ("batch_stats/{}/var",),
+}
+
+
+def load_weights(
+    model: Any,
+    file: str | Path,
+    *,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    map: str | None = None,
+    into: str = "",
+    reinit: Sequence[str] = (),
+    adapt_input: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The network's variables from other people's weights: float32 numpy arrays, what `model.apply` takes.
+
+    Args:
+      model: a network, or its name in the registry.
+      file: PyTorch (zip or legacy), safetensors or npz.
+      num_classes, in_channels: of a network given by name.
+      map: a file of `segjax/convert/maps/`; default: of those for this network, the one that knows the names.
+      into: path of the submodule the file is for, such as `encoder`; the rest of the network starts fresh.
+      reinit: regexes of our paths that start fresh whatever the file has, such as `classifier`.
+      adapt_input: where the network takes more or fewer image channels than the file's first kernel: channel c of C
+        gets the file's channel c mod I of its I (fewer: the mean of all), times I / C, so that a grey image still gives
+        the same activations.
+      seed: of what starts fresh.
+
+    Raises:
+      WeightsError: a file that cannot be read, a tensor without a place, a parameter without a tensor, other shapes.
+      ModelError: an unknown model or map.
+    """
+    if isinstance(model, str):
+        if num_classes is None:
+            raise ModelError(f"load_weights: num_classes is needed to make {model!r}: give it, or a network.")
+        model = create_model(model, num_classes, in_channels)
+    return fill(model, read_weights(file), str(file), map, into, reinit, adapt_input, seed)
+
+
+def fill(
+    model: Any,
+    tensors: Mapping[str, np.ndarray],
+    source: str,
+    map: str | None = None,
+    into: str = "",
+    reinit: Sequence[str] = (),
+    adapt_input: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`load_weights` of tensors already read; `source` is what errors call them."""
+    modules = layers(model)
+    if into not in modules:
+        raise ModelError(f"into: the network has no submodule {into!r}.{suggest(into, modules)}")
+    target = modules[into]
+    shapes = _flat(init_shapes(model))
+    inner = f"{into}/" if into else ""
+    ours = {name: leaf.shape for name, leaf in shapes.items() if name.partition("/")[2].startswith(inner)}
+    fresh = {name for name in ours if any(re.search(regex, name.partition("/")[2]) for regex in _regexes(reinit, ours))}
+
+    rules = _choose(map, target, tensors)
+    dropped = ("num_batches_tracked$", *getattr(rules, "DROPPED", ()))
+    tensors = {name: value for name, value in tensors.items() if not any(re.search(r, name) for r in dropped)}
+    if hasattr(rules, "prepare"):
+        tensors = rules.prepare(tensors, target)
+
+    values: dict[str, np.ndarray] = {}
+    left, wrong = [], []
+    for name, value in tensors.items():
+        path = _place(rules, name, target, inner, ours)
+        if path is None or path in values:
+            left.append(f"{name} {list(value.shape)}")
+        elif path not in fresh:
+            transposed = isinstance(modules.get(path.partition("/")[2].rpartition("/")[0]), UpConv)
+            values[path] = moved = _convert(value, ours[path], transposed)
+            if adapt_input and _is_input(moved.shape, ours[path], model.in_channels):
+                values[path] = moved = _adapted(moved, model.in_channels)
+            if moved.shape != ours[path]:
+                wrong.append(f"{name} {list(value.shape)} for {path.partition('/')[2]} {list(ours[path])}")
+    missing = [
+        f"{name.partition('/')[2]} {list(shape)}" for name, shape in ours.items() if name not in {*values, *fresh}
+    ]
+    where = f"{source}, by the map {_name(rules)}"
+    if left or missing:
+        parts = [f"{len(left)} tensors have no place: {_listed(left)}"] if left else []
+        parts += [f"{len(missing)} parameters are not filled: {_listed(missing)}"] if missing else []
+        raise WeightsError(f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit.")
+    if wrong:
+        raise WeightsError(f"{where}: other shapes: {_listed(wrong)}. What may start fresh goes into reinit.")
+    if values.keys() == shapes.keys():
+        variables = init_shapes(model)
+    else:
+        variables = initialise(lambda key, x: model.init(key, x), jax.random.key(seed), model.example)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: np.ascontiguousarray(values[_path(path)], np.float32) if _path(path) in values else leaf,
+        variables,
+    )
+
+
+def list_maps() -> list[str]:
+    """The names of all maps."""
+    return sorted(module.name for module in pkgutil.iter_modules(maps.__path__))
+
+
+def _choose(name: str | None, target: Any, tensors: Mapping[str, Any]) -> ModuleType:
+    if name is not None:
+        if name not in list_maps():
+            raise ModelError(f"map {name!r} is unknown.{suggest(name, list_maps())}")
+        return importlib.import_module(f"{maps.__name__}.{name}")
+    kind = type(target).__module__.rpartition(".")[2]
+    known = [importlib.import_module(f"{maps.__name__}.{name}") for name in list_maps()]
+    fitting = [rules for rules in known if kind in rules.MODELS]
+    if not fitting:
+        raise WeightsError(f"no map of segjax/convert/maps is for {kind}; name one by map=, or write one.")
+    return min(fitting, key=lambda rules: sum(_unknown(rules, tensor, target) for tensor in tensors))
+
+
+def _unknown(rules: ModuleType, tensor: str, target: Any) -> bool:
+    dropped = any(re.search(regex, tensor) for regex in ("num_batches_tracked$", *getattr(rules, "DROPPED", ())))
+    return not dropped and rules.rename(_module_of(tensor), target) is None
+
+
+def _module_of(tensor: str) -> str:
+    module, _, leaf = tensor.rpartition(".")
+    return module if leaf in _LEAVES else tensor
+
+
+def _place(rules: ModuleType, tensor: str, target: Any, inner: str, ours: Mapping[str, Any]) -> str | None:
+    path = rules.rename(_module_of(tensor), target)
+    if path is None:
+        return None
+    leaf = tensor.rpartition(".")[2]
+    choices = [choice.format(inner + path) for choice in _LEAVES.get(leaf, ("params/{}",))]
+    return next((choice for choice in choices if choice in ours), None)
+
+
+def _convert(value: np.ndarray, shape: tuple[int, ...], transposed: bool) -> np.ndarray:
+    """A reference's tensor in our order of axes; of another shape than `shape` where it cannot be that."""
+    if value.ndim == 2 and len(shape) == 4 and not transposed:
+        # Where the numbers do not fit, a 1x1 kernel, so that the error shows both.
+        rows, columns = shape[:2] if value.shape[1] == math.prod(shape[:3]) else (1, 1)
+        value = value.reshape(value.shape[0], -1, rows, columns)
+    if value.ndim == 4 and len(shape) == 4:
+        return value.transpose((2, 3, 0, 1) if transposed else (2, 3, 1, 0))
+    if value.ndim == 4 and len(shape) == 2 and value.shape[2:] == (1, 1):
+        value = value[:, :, 0, 0]
+    if value.ndim == 2 and len(shape) == 2:
+        return value.T
+    same = [n for n in value.shape if n != 1] == [n for n in shape if n != 1]
+    return value.reshape(shape) if same else value
+
+
+def _is_input(shape: tuple[int, ...], wanted: tuple[int, ...], channels: int) -> bool:
+    others = [axis for axis in range(4) if axis != 2]
+    return len(shape) == len(wanted) == 4 and wanted[2] == channels and all(shape[a] == wanted[a] for a in others)
+
+
+def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
+    given = kernel.shape[2]
+    if channels < given:
+        kernel = kernel.mean(axis=2, keepdims=True)
+    return kernel[:, :, np.arange(channels) % kernel.shape[2]] * (given / channels)
+
+
+def _regexes(patterns: Iterable[str], ours: Mapping[str, Any]) -> list[str]:
+    patterns = list(patterns)
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, name.partition("/")[2]) for name in ours)
+        except re.error as error:
+            raise WeightsError(f"reinit: {pattern!r} is no regular expression: {error}.") from error
+        if not found:
+            example = min(ours).partition("/")[2]
+            raise WeightsError(f"reinit: {pattern!r} finds nothing; paths look like {example!r}.")
+    return patterns
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _name(rules: ModuleType) -> str:
+    return rules.__name__.rpartition(".")[2]
+
+
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{rest}"
