@@ -8,6 +8,7 @@ where `output_stride=8` keeps it at an eighth of the image. The true stride of a
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,17 +31,21 @@ ENCODERS = {
 """Which file of this folder knows which encoder."""
 
 
-def create_encoder(name: str, /, output_stride: int = 32, dtype: Any = jnp.float32, **fields: Any) -> Encoder:
+def create_encoder(
+    name: str, /, output_stride: int = 32, dtype: Any = jnp.float32, *, stages: Sequence[int] = (), **fields: Any
+) -> Encoder:
     """The encoder called `name`, unbound (inside a compact method it becomes a child of the module that makes it).
 
     Args:
       name: a key of `ENCODERS`.
       output_stride: 8, 16 or 32 (VGG and ResNet also less): deeper stages keep that stride and dilate instead.
       dtype: compute type.
+      stages: the stage strides that whoever asks will read.
       **fields: further fields of the encoder; `name` is the module's.
 
     Raises:
-      ModelError: for an unknown encoder or field, with the nearest known one; for an output stride it cannot have.
+      ModelError: for an unknown encoder or field, with the nearest known one; for one without a stage asked for; for an
+        output stride it cannot have.
     """
     if name not in ENCODERS:
         raise ModelError(f"encoder {name!r} is unknown.{suggest(name, ENCODERS)}")
@@ -49,4 +54,7 @@ def create_encoder(name: str, /, output_stride: int = 32, dtype: Any = jnp.float
     for key in fields:
         if key not in known:
             raise ModelError(f"encoder {name!r} has no field {key!r}.{suggest(key, known)}")
-    return module.ENCODER(output_stride=output_stride, dtype=dtype, **{**module.VARIANTS[name], **fields})
+    encoder = module.ENCODER(output_stride=output_stride, dtype=dtype, **{**module.VARIANTS[name], **fields})
+    if missing := set(stages) - encoder.channels.keys():
+        raise ModelError(f"encoder {name!r} has no stage at stride {min(missing)}: use another encoder.")
+    return encoder

@@ -27,7 +27,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.core.errors import ModelError
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP
@@ -129,11 +128,9 @@ class DeepLabV3Plus(Network):
 
     def _encoder(self) -> nn.Module:
         fields = {key: value for key in ("stem", "multi_grid") if (value := getattr(self, key))}
-        encoder = create_encoder(self.encoder, self.output_stride, self.dtype, **fields, name="encoder")
-        missing = {4, 16, 32} - encoder.channels.keys()
-        if missing:
-            raise ModelError(f"encoder {self.encoder!r} has no stage at stride {min(missing)}: use another encoder.")
-        return encoder
+        return create_encoder(
+            self.encoder, self.output_stride, self.dtype, stages=(4, 16, 32), **fields, name="encoder"
+        )
 
     def _decode(self, x: jax.Array, low: jax.Array, train: bool) -> jax.Array:
         """The pyramid's result [B, h, w, C] and the stage at stride 4 [B, H/4, W/4, C'] -> [B, H/4, W/4, features]."""

@@ -7,6 +7,7 @@ import pytest
 
 from segjax.core.errors import ModelError
 from segjax.models.encoders import create_encoder
+from segjax.models.encoders.atrous import atrous_stages
 from segjax.models.encoders.resnet import BasicBlock, Bottleneck
 
 TORCHVISION = {"resnet18": 11_689_512, "resnet50": 25_557_032, "resnet101": 44_549_160, "resnet152": 60_192_808}
@@ -24,6 +25,11 @@ def test_parameters_of_resnet34(shapes_of):
 
 def test_parameters_of_the_deep_stem_equal_mmsegmentation(shapes_of):
     assert shapes_of(create_encoder("resnet50", stem="deep"))[1] == 23_527_264
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_324_992), ("resnet50", 23_631_808)])
+def test_parameters_of_the_wide_stem_equal_csail(name, parameters, shapes_of):
+    assert shapes_of(create_encoder(name, stem="wide"))[1] == parameters
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -100,6 +106,33 @@ def _only_centre_of_last_block(path, leaf):
     mask = np.zeros((*leaf.shape[:2], 1, 1), np.float32)
     mask[1, 1] = 1
     return leaf * mask
+
+
+def test_dilate_first_gives_the_first_block_the_stages_own_rate():
+    rates = lambda **fields: [  # noqa: E731
+        create_encoder("resnet50", **fields)._rates(i, j, stage)
+        for i, stage in enumerate(atrous_stages((1, 2, 2, 2), 8, start=4))
+        for j in (0, 1)
+    ]
+    assert rates() == [(1, 1), (1, 1), (1, 1), (1, 1), (1, 2), (2, 2), (2, 4), (4, 4)]
+    assert rates(dilate_first=True) == [(1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 2), (4, 4), (4, 4)]
+    hybrid = ((1,), (1,), (1, 2), (5, 9))
+    assert rates(stage_rates=hybrid) == [(1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (5, 5), (9, 9)]
+
+
+def test_the_ceiling_pool_adds_a_pixel_to_even_sides(shapes_of):
+    sizes = {stride: x.shape[1] for stride, x in shapes_of(create_encoder("resnet18", ceil_pool=True))[2].items()}
+    assert sizes == {2: 32, 4: 17, 8: 9, 16: 5, 32: 3}
+
+
+def test_stage_rates_of_the_wrong_length_are_refused(shapes_of):
+    with pytest.raises(ModelError, match=r"stage_rates=\(\(1,\),\) has not one entry a stage: give 4"):
+        shapes_of(create_encoder("resnet18", stage_rates=((1,),)))
+
+
+def test_a_stage_that_an_encoder_lacks_is_refused():
+    with pytest.raises(ModelError, match="encoder 'resnet18' has no stage at stride 64"):
+        create_encoder("resnet18", stages=(4, 64))
 
 
 def test_multi_grid_of_the_wrong_length_is_refused():

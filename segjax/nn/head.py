@@ -1,0 +1,44 @@
+"""What turns features into logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.nn.conv import Conv, ConvNorm
+from segjax.ops.resize import resize
+
+
+class FCNHead(nn.Module):
+    """A 3x3 ConvNorm (child `conv`), dropout, a 1x1 convolution with bias (`classifier`): the usual last layers and
+    the usual auxiliary head. [B, H, W, C] -> [B, H, W, classes]; called `(x, train)`.
+
+    Attributes:
+      classes: K.
+      features: of the 3x3 convolution.
+      dropout: probability, from the rng "dropout".
+      drop_channels: drop whole channels rather than pixels (Tompson et al., CVPR 2015, arXiv:1411.4280).
+      dtype: of the arithmetic.
+    """
+
+    classes: int
+    features: int
+    dropout: float = 0.1
+    drop_channels: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = ConvNorm(self.features, 3, dtype=self.dtype, name="conv")(x, train)
+        axes = (1, 2) if self.drop_channels else ()
+        x = nn.Dropout(self.dropout, broadcast_dims=axes, deterministic=not train)(x)
+        return Conv(self.classes, 1, dtype=self.dtype, name="classifier")(x)
+
+
+def enlarge(logits: jax.Array, size: tuple[int, int], align_corners: bool = False) -> jax.Array:
+    """Logits [B, h, w, K] at the image's size: float32 [B, H, W, K]. At full resolution bfloat16 would round
+    neighbouring logits onto each other."""
+    return resize(logits.astype(jnp.float32), size, align_corners=align_corners)
