@@ -156,6 +156,8 @@ def _allowed(module: str, name: str) -> Any:
     # A score that a training checkpoint keeps as a numpy number: its value is of no use here.
     if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
         return lambda *_: None
+    if (module, name) == ("_codecs", "encode"):
+        return lambda *_: None
     if (module, name) == ("numpy", "dtype"):
         return lambda *_: type("Ignored", (), {"__setstate__": lambda *_: None})()
     return None
