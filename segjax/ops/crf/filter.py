@@ -21,9 +21,10 @@ Normalization = Literal["symmetric", "before", "after", "none"]
 METHODS = ("lattice", "exact", "grid", "local", "gaussian")
 NORMALIZATIONS = ("symmetric", "before", "after", "none")
 
-# Vertices a point: natural images at theta_beta = 3 have about one. A small image may have all d + 1.
-_CAPACITY = 2
-_SMALL_CAPACITY = 1 << 15
+# Vertices a point: natural images at theta_beta = 3 have about one, reduced ones two and more. Up to so many vertices
+# memory does not matter, and there are all d + 1.
+_CAPACITY = 3
+_SMALL_CAPACITY = 1 << 18
 # Slots of the lattice's table, 256 MB; above it, sorting costs no more.
 _TABLE = 1 << 26
 _GRID = 1 << 26
@@ -84,7 +85,7 @@ def build_filter(
       size: (H, W) with N = H * W, for `local`.
       extent: largest minus smallest value of each feature, [d] numbers. The grid needs it, the lattice is faster with
         it; features that span more give an overflow.
-      capacity: of lattice vertices an image, default 2 N, or (d + 1) N if that is small; (d + 1) N always suffice.
+      capacity: of lattice vertices an image, default 3 N, or (d + 1) N if that is small; (d + 1) N always suffice.
       cell: of the grid, in standard deviations.
       window, blur: of `local`, see `local_filter`.
 
@@ -213,7 +214,7 @@ def _raw(filter: Filter, values: jax.Array, transpose: bool) -> jax.Array:
         return grid_filter(filter.tables, values, **options)
     if filter.method == "local":
         run = lambda v: local_filter(filter.image(filter.tables), filter.image(v), **options).reshape(v.shape)  # noqa: E731
-        return jax.linear_transpose(run, values)(values)[0] if transpose else run(values)
+        return jax.vjp(run, jnp.zeros_like(values))[1](values)[0] if transpose else run(values)
     out = all_pairs_filter(filter.tables, values) if filter.method == "exact" else _gaussian(filter, values, "none")
     return out - values if options["exclude_self"] else out
 

@@ -256,10 +256,12 @@ def _compact(key: jax.Array, chosen: jax.Array, capacity: int) -> tuple[jax.Arra
 
 
 def _sized(run: Callable[..., Any], capacity: int, count: jax.Array, *args: Any) -> Any:
-    """run(rows, *args) with rows = capacity; a CPU, which pays for every row, takes an eighth of them if that does."""
-    whole, part = partial(run, capacity), partial(run, -(-capacity // 8))
-    on_cpu = lambda count, *args: lax.cond(count <= -(-capacity // 8), part, whole, *args)  # noqa: E731
-    return lax.platform_dependent(count, *args, cpu=on_cpu, default=lambda count, *args: whole(*args))
+    """run(rows, *args) with rows = capacity; a CPU, which pays for every row, takes an eighth or half of them if that
+    does."""
+    sizes = [-(-capacity // 8), -(-capacity // 2), capacity]
+    runs = [partial(run, rows) for rows in sizes]
+    on_cpu = lambda count, *args: lax.switch(sum(count > rows for rows in sizes[:-1]), runs, *args)  # noqa: E731
+    return lax.platform_dependent(count, *args, cpu=on_cpu, default=lambda count, *args: runs[-1](*args))
 
 
 def _number(key: jax.Array, vertices: jax.Array, slots: jax.Array | None) -> jax.Array:
