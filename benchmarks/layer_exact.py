@@ -47,6 +47,7 @@ def record_reference(
     aux_weight: float = 0.4,
     outputs: Callable[[Any], Any] = lambda result: result,
     randomize: bool = True,
+    double: bool = True,
 ) -> None:
     """Runs a torch module and writes what its header describes.
 
@@ -58,6 +59,7 @@ def record_reference(
       size, channels, batch: of the random image.
       aux_weight: of each auxiliary output's loss.
       outputs: from what `net` returns to the logits [B, K, H, W] at the image's size, or (logits, *auxiliary ones).
+      double: the training step in float64: in float32 the gradient of a deep network is uncertain by 1e-3 and more.
       randomize: draw the statistics and affine parameters of every batch normalisation, zero biases and PReLU slopes.
     """
     import torch
@@ -65,7 +67,7 @@ def record_reference(
 
     torch.manual_seed(0)
     with torch.no_grad():
-        for module in net.modules() if randomize else ():
+        for module in torch.nn.Module.modules(net) if randomize else ():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.running_mean.normal_(0, 0.2)
                 module.running_var.uniform_(0.5, 1.5)
@@ -77,13 +79,13 @@ def record_reference(
                 module.weight.uniform_(0.1, 0.4)
             elif getattr(module, "bias", None) is not None and torch.is_tensor(module.bias):
                 module.bias.normal_(0, 0.1)
-    for module in net.modules():
+    for module in torch.nn.Module.modules(net):  # ESPNet has a list of that name
         if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
     state = {f"state/{name}": value.numpy().copy() for name, value in net.state_dict().items()}
     image, label = torch.randn(batch, channels, *size), torch.randint(classes, (batch, *size))
 
-    def run() -> list[Any]:
+    def run(image: Any) -> list[Any]:
         found = outputs(net(image))
         found = list(found) if isinstance(found, list | tuple) else [found]
         assert all(logits.shape == (batch, classes, *size) for logits in found), [logits.shape for logits in found]
@@ -91,9 +93,11 @@ def record_reference(
 
     net.eval()
     with torch.no_grad():
-        logits = run()[0]
+        logits = run(image)[0]
     net.train()
-    losses = [F.cross_entropy(scores, label) for scores in run()]
+    kind = torch.float64 if double else torch.float32
+    net.to(kind)
+    losses = [F.cross_entropy(scores, label) for scores in run(image.to(kind))]
     loss = losses[0] + aux_weight * sum(losses[1:])
     loss.backward()
     gradients = [p.grad.double().square().sum() for p in net.parameters() if p.grad is not None]
