@@ -65,7 +65,7 @@ def photos(tmp_path_factory, run: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("seen", [[], ["--crf", "theta_alpha=20,theta_beta=(9,9,9),w_bilateral=4,iterations=2"]])
+@pytest.mark.parametrize("seen", [[], ["--crf", "method=exact,theta_beta=(9,9,9),w_bilateral=4,iterations=2"]])
 def test_written_predictions_score_exactly_as_the_checkpoint(run: Path, photos: Path, tmp_path, capsys, seen) -> None:
     out = tmp_path / "labels"
     assert main(["predict", f"--checkpoint={run}", f"--input={photos}", f"--output={out}", "--overlay", *seen]) == 0
