@@ -134,7 +134,7 @@ class CRF:
     w_spatial: float = option(3.0, "weight of the smoothness kernel", minimum=0)
     iterations: int = option(5, "mean-field updates", minimum=0)
     method: str = option("lattice", "of the appearance kernel", choices=("lattice", "exact", "grid", "local"))
-    capacity: int | None = option(None, "lattice vertices an image; default: twice its pixels", minimum=1)
+    capacity: int | None = option(None, "lattice vertices an image; default: enough for natural images", minimum=1)
 
 
 @dataclasses.dataclass(frozen=True)
