@@ -20,6 +20,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.provenance import provenance
 from segjax.inference.samples import best_and_worst
 from segjax.inference.table import print_scores
+from segjax.losses import get_loss
 from segjax.losses.class_weights import class_weights
 from segjax.report.page import write_report
 from segjax.tasks.semantic import SemanticTask
@@ -44,7 +45,7 @@ def make_task(config: Config, dataset: Dataset) -> SemanticTask:
             print(f"warning: {warning.message}", flush=True)
     return SemanticTask(
         num_classes=dataset.info.num_classes,
-        loss_name=config.loss.name,
+        loss_name=get_loss(config.loss.name, **config.loss.options),
         label_smoothing=config.loss.label_smoothing,
         class_weights=weights,
         aux_weight=config.loss.aux_weight,

@@ -21,6 +21,20 @@ from typing import Any
 from segjax.core.errors import ConfigError, suggest
 
 CLASS_WEIGHTS = ("none", "auto", "median_frequency", "enet_log")
+LOSSES = (
+    "bootstrapped",
+    "boundary",
+    "cross_entropy",
+    "cross_entropy_dice",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "generalised_dice",
+    "lovasz_hinge",
+    "lovasz_softmax",
+    "ohem",
+    "tversky",
+)
 
 
 def option(default: Any, doc: str, *, choices: Sequence[Any] = (), minimum: float | None = None) -> Any:
@@ -73,7 +87,8 @@ class Augment:
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    name: str = option("cross_entropy", "loss of segjax.losses")
+    name: str = option("cross_entropy", "loss of segjax.losses", choices=LOSSES)
+    options: dict = option({}, "constants of the loss that differ from its defaults, such as ohem's threshold")
     label_smoothing: float = option(0.0, "share of the target spread over all classes", minimum=0)
     class_weights: str | tuple[float, ...] = option(
         "none", "none, auto (= median_frequency), median_frequency, enet_log, or one number a class"

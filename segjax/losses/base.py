@@ -18,6 +18,7 @@ said at an ignored pixel, NaN and infinity included, can therefore reach neither
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,26 @@ class Loss:
 
     Attributes:
       smooths: whether `label_smoothing` means something to this loss.
+      above_zero: constants that must be above 0; all others may be 0 too.
+      at_most_one: constants that must not exceed 1.
+
+    Raises:
+      ConfigError: a constant that is no number, or out of range.
     """
 
     smooths = False
+    above_zero = ()
+    at_most_one = ()
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"{type(self).__name__}: {field.name} is {value!r}: give a number of at least 0")
+            if field.name in self.above_zero and value == 0:
+                raise ConfigError(f"{type(self).__name__}: {field.name} is {value!r}: it must be above 0")
+            if field.name in self.at_most_one and value > 1:
+                raise ConfigError(f"{type(self).__name__}: {field.name} is {value!r}: it must be at most 1")
 
     def weights(self, labels: jax.Array, valid: jax.Array, num_classes: int, class_weights=None) -> jax.Array:
         """float32 [B, H, W] or [B], the weight of each term, 0 where there is nothing to learn from.

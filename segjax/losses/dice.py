@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
-
 from segjax.losses.base import ImageLoss
+from segjax.losses.regions import class_mean, region_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +27,5 @@ class Dice(ImageLoss):
     smooth: float = 1.0
 
     def values(self, logits, targets, counted, class_weights, label_smoothing):
-        counted = counted[..., None]
-        p = jnp.where(counted, jax.nn.softmax(logits, axis=-1), 0.0)
-        overlap = jnp.where(targets & counted, p, 0.0).sum(axis=(1, 2))
-        total = p.sum(axis=(1, 2)) + (targets & counted).sum(axis=(1, 2))
-        per_class = 1.0 - (2.0 * overlap + self.smooth) / (total + self.smooth)
-        return (class_weights * per_class).sum(axis=-1) / class_weights.sum()
+        overlap, predicted, true = region_sizes(logits, targets, counted)
+        return class_mean(1.0 - (2.0 * overlap + self.smooth) / (predicted + true + self.smooth), class_weights)

@@ -64,6 +64,7 @@ def test_json_round_trip(config_file):
         ({"train.accumulate": "3"}, "config.train.batch_size: 8", "accumulate=3"),
         ({"augment.scale": "(2,1)"}, "config.augment.scale: (2.0, 1.0)", "range"),
         ({"schedule.name": "step"}, "config.schedule.boundaries", "at least one"),
+        ({"loss.name": "lovasz_sofmax"}, "config.loss.name: 'lovasz_sofmax'", "Did you mean 'lovasz_softmax'"),
         ({"loss.class_weights": "autos"}, "config.loss.class_weights: 'autos'", "Did you mean 'auto'"),
         ({"eval.overlap": "1"}, "config.eval.overlap", "below 1"),
     ],

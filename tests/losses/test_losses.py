@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.core import config
 from segjax.core.errors import ConfigError
 from segjax.core.schema import IGNORE
 from segjax.losses import LOSSES, get_loss
 
 B, H, W, K = 3, 6, 5, 4
 CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25], np.float32)
+CLASSES = {"lovasz_hinge": 2}  # all others take any number
+SILENT = {"bootstrapped", "lovasz_hinge", "ohem"}  # no gradient at pixels that are right already, by design
 
 
-def scene(seed=0, ignored=0.3):
+def scene(seed=0, ignored=0.3, classes=K):
     """Logits, uint8 labels with ignored pixels, a mask; the last image is all ignored."""
     random = np.random.default_rng(seed)
-    logits = random.normal(0, 2, (B, H, W, K)).astype(np.float32)
-    labels = random.integers(0, K, (B, H, W)).astype(np.uint8)
+    logits = random.normal(0, 2, (B, H, W, classes)).astype(np.float32)
+    labels = random.integers(0, classes, (B, H, W)).astype(np.uint8)
     labels[random.random((B, H, W)) < ignored] = IGNORE
     labels[-1] = IGNORE
     valid = random.random((B, H, W)) > 0.1
@@ -33,7 +36,8 @@ def mean_loss(name, **options):
     def run(logits, labels, valid):
         def scalar(logits):
             values, weights = loss(logits, labels, valid, **options)
-            return values.sum() / weights.sum(), (values, weights)
+            total = weights.sum()
+            return values.sum() / jnp.where(total > 0, total, 1.0), (values, weights)
 
         return jax.value_and_grad(scalar, has_aux=True)(logits)
 
@@ -46,15 +50,20 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def weighted(name):
-    return mean_loss(name, class_weights=CLASS_WEIGHTS)
+def classes(name):
+    return CLASSES.get(name, K)
+
+
+@pytest.fixture(scope="module")
+def weighted(name, classes):
+    return mean_loss(name, class_weights=CLASS_WEIGHTS[:classes])
 
 
 @pytest.mark.parametrize("junk", [1e4, np.inf, -np.inf, np.nan])
-def test_ignored_pixels_reach_neither_value_nor_gradient(weighted, junk):
-    logits, labels, valid = scene()
+def test_ignored_pixels_reach_neither_value_nor_gradient(name, weighted, classes, junk):
+    logits, labels, valid = scene(classes=classes)
     ignored = (labels == IGNORE) | ~valid
-    changed = np.where(ignored[..., None], np.float32(junk) * np.array([1, -1, 1, 1], np.float32), logits)
+    changed = np.where(ignored[..., None], np.float32(junk) * np.array([1, -1, 1, 1], np.float32)[:classes], logits)
     (value, (values, weights)), gradient = weighted(logits, labels, valid)
     (value_2, (values_2, weights_2)), gradient_2 = weighted(changed, labels, valid)
     assert np.isfinite(value)
@@ -64,54 +73,63 @@ def test_ignored_pixels_reach_neither_value_nor_gradient(weighted, junk):
     np.testing.assert_array_equal(weights, weights_2)
     np.testing.assert_array_equal(gradient, gradient_2)
     assert not np.any(np.asarray(gradient)[ignored])
-    assert np.all(np.abs(np.asarray(gradient)[~ignored]).sum(-1) > 0)
+    assert np.isfinite(gradient).all()
+    heard = np.abs(np.asarray(gradient)[~ignored]).sum(-1) > 0
+    assert heard.any() if name in SILENT else heard.all()
 
 
-def test_gradient_is_the_slope(weighted):
-    logits, labels, valid = scene()
+def test_gradient_is_the_slope(weighted, classes):
+    logits, labels, valid = scene(classes=classes)
     direction = np.random.default_rng(7).normal(size=logits.shape).astype(np.float32)
-    step = 1e-2
+    step = 1e-3
     up, down = (weighted(logits + sign * step * direction, labels, valid)[0][0] for sign in (1, -1))
     _, gradient = weighted(logits, labels, valid)
     assert float((up - down) / (2 * step)) == pytest.approx(float((gradient * direction).sum()), rel=1e-2, abs=1e-4)
 
 
-def test_all_ignored_is_zero_not_nan(name, weighted):
-    logits, labels, valid = scene()
+def test_all_ignored_is_zero_not_nan(weighted, classes):
+    logits, labels, valid = scene(classes=classes)
     (_, (values, weights)), _ = weighted(logits, labels, valid)
     assert not np.any(np.asarray(values)[-1])
     assert not np.any(np.asarray(weights)[-1])
-
-    def total(logits):
-        return get_loss(name)(logits, np.full((B, H, W), IGNORE), valid)[0].sum()
-
-    value, gradient = jax.value_and_grad(total)(logits)
+    (value, (_, weights)), gradient = weighted(logits, np.full_like(labels, IGNORE), valid)
     assert value == 0
+    assert not np.any(np.asarray(weights))
     assert not np.any(np.asarray(gradient))
 
 
-def test_weights_follow_from_labels_alone(name, weighted):
-    logits, labels, valid = scene()
+def test_weights_follow_from_labels_alone(name, weighted, classes):
+    logits, labels, valid = scene(classes=classes)
     (_, (values, weights)), _ = weighted(logits, labels, valid)
-    np.testing.assert_array_equal(get_loss(name).weights(labels, valid, K, CLASS_WEIGHTS), weights)
+    expected = get_loss(name).weights(labels, valid, classes, CLASS_WEIGHTS[:classes])
+    np.testing.assert_array_equal(expected, weights)
     assert values.shape == weights.shape
     assert values.dtype == weights.dtype == jnp.float32
     assert np.asarray(weights).sum() > 0
 
 
-def test_arithmetic_is_float32_for_bfloat16_logits(name):
-    logits, labels, valid = scene()
+def test_parts_of_a_batch_add_up_to_it(weighted, classes):
+    """What micro-batches, devices and hosts rely on: an image's terms do not depend on the images beside it."""
+    logits, labels, valid = scene(classes=classes)
+    (_, (values, weights)), _ = weighted(logits, labels, valid)
+    for i in range(B):
+        (_, (value, weight)), _ = weighted(logits[i : i + 1], labels[i : i + 1], valid[i : i + 1])
+        np.testing.assert_allclose(value[0], values[i], rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(weight[0], weights[i])
+
+
+def test_arithmetic_is_float32_for_bfloat16_logits(weighted, classes):
+    logits, labels, valid = scene(classes=classes)
     low = jnp.asarray(logits, jnp.bfloat16)
-    values, _ = get_loss(name)(low, labels, valid)
-    expected, _ = get_loss(name)(low.astype(jnp.float32), labels, valid)
+    (_, (values, _)), _ = weighted(low, labels, valid)
+    (_, (expected, _)), _ = weighted(low.astype(jnp.float32), labels, valid)
     np.testing.assert_array_equal(values, expected)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 @pytest.mark.parametrize("scale", [100.0, 1e4])
-def test_confident_logits_stay_finite(name, scale):
-    logits, labels, valid = scene()
-    (value, _), gradient = mean_loss(name)(scale * logits, labels, valid)
+def test_confident_logits_stay_finite(weighted, classes, scale):
+    logits, labels, valid = scene(classes=classes)
+    (value, _), gradient = weighted(scale * logits, labels, valid)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -191,6 +209,10 @@ def test_cross_entropy_dice_is_the_images_mean_and_its_dice():
         mean = np.average(surprise, weights=CLASS_WEIGHTS[y])
         assert float(values[image]) == pytest.approx(mean + 0.5 * float(dice[image]), rel=1e-5)
     np.testing.assert_array_equal(weights, [1, 1, 0])
+
+
+def test_the_config_offers_every_loss():
+    assert sorted(LOSSES) == list(config.LOSSES)
 
 
 def test_errors_name_the_way_out():
