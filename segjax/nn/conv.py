@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.core.errors import ModelError
 from segjax.nn.norm import BatchNorm
@@ -18,6 +19,17 @@ from segjax.ops.upconv import conv_transpose2d
 Activation = Callable[[jax.Array], jax.Array]
 
 he_normal = nn.initializers.he_normal()
+
+
+def bilinear_upsampling(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """The kernel [k, k, C, C] that makes a transposed convolution of stride k // 2 interpolate each channel bilinearly
+    (Long et al., Fully convolutional networks, CVPR 2015, arXiv:1411.4038, section 4.3). An initialiser: no `key`."""
+    del key
+    size = shape[0]
+    distance = np.abs(np.arange(size) - (size - 1) / 2) / ((size + 1) // 2)
+    line = 1 - distance
+    plane = np.outer(line, line)[:, :, None, None] * np.eye(shape[2], shape[3])
+    return jnp.asarray(plane, dtype)
 
 
 class Conv(nn.Module):
@@ -170,6 +182,7 @@ class UpConv(nn.Module):
       kernel_size, stride, padding, output_padding: as in `segjax.ops.upconv.conv_transpose2d`.
       use_bias: adds a bias.
       dtype: of the arithmetic and the result; parameters stay float32.
+      kernel_init: initialiser of the kernel; None for He et al.'s, of the taps that an output pixel meets.
     """
 
     features: int
@@ -179,6 +192,7 @@ class UpConv(nn.Module):
     output_padding: int | Pair = 0
     use_bias: bool = True
     dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -186,7 +200,7 @@ class UpConv(nn.Module):
         # The usual fan-in counts the whole kernel, but an output pixel meets only every stride-th tap of it.
         init = nn.initializers.variance_scaling(2.0 * rows * columns, "fan_in", "truncated_normal")
         shape = (*pair(self.kernel_size), x.shape[-1], self.features)
-        kernel = self.param("kernel", init, shape, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init or init, shape, jnp.float32)
         y = conv_transpose2d(
             x.astype(self.dtype),
             kernel.astype(self.dtype),

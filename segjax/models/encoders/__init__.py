@@ -19,6 +19,11 @@ from segjax.models.base import Encoder
 ENCODERS = {
     "vgg16": "vgg",
     "vgg19": "vgg",
+    "vgg16_plain": "vgg",
+    "vgg19_plain": "vgg",
+    "vgg16_fc": "vgg",
+    "vgg19_fc": "vgg",
+    "vgg_test": "vgg",
     "resnet18": "resnet",
     "resnet34": "resnet",
     "resnet50": "resnet",

@@ -13,6 +13,21 @@ def test_parameters_equal_torchvision_features(conv_bias, count, shapes_of):
     assert shapes_of(create_encoder("vgg16", conv_bias=conv_bias))[1] == count
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # torchvision's features; with its classifier's first two layers, from which fc6 and fc7 are made.
+    [("vgg16_plain", 14_714_688), ("vgg19_plain", 20_024_384), ("vgg16_fc", 134_260_544), ("vgg19_fc", 139_570_240)],
+)
+def test_parameters_without_normalisation(name, count, shapes_of):
+    assert shapes_of(create_encoder(name))[1] == count
+
+
+def test_poolings_of_caffe_keep_partial_windows(shapes_of):
+    small = dict(norm=False, depths=(1, 1), widths=(4, 4))
+    sides = lambda **fields: shapes_of(create_encoder("vgg16", 4, **small, **fields), 13)[2][4].shape[1]  # noqa: E731
+    assert (sides(), sides(ceil_pool=True), sides(window=3)) == (3, 4, 4)
+
+
 def test_stages_alone_are_the_encoder_between_its_poolings(random_variables):
     x = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
     encoder = create_encoder("vgg16", 4, depths=(1, 2), widths=(4, 6))
