@@ -139,7 +139,7 @@ def fill(
     else:
         variables = initialise(lambda key, x: model.init(key, x), jax.random.key(seed), model.example)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: np.ascontiguousarray(values[_path(path)], np.float32) if _path(path) in values else leaf,
+        lambda path, leaf: np.array(values[_path(path)], np.float32, order="C") if _path(path) in values else leaf,
         variables,
     )
 
