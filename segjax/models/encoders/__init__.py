@@ -32,6 +32,16 @@ ENCODERS = {
     "resnet_test": "resnet",
     "mobilenetv2": "mobilenet",
     "mobilenetv2_test": "mobilenet",
+    "mit_b0": "mit",
+    "mit_b1": "mit",
+    "mit_b2": "mit",
+    "mit_b3": "mit",
+    "mit_b4": "mit",
+    "mit_b5": "mit",
+    "mit_test": "mit",
+    "vit_b16": "vit",
+    "vit_l16": "vit",
+    "vit_test": "vit",
 }
 """Which file of this folder knows which encoder."""
 
