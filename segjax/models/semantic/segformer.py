@@ -24,7 +24,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.core.errors import ModelError
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, ConvNorm
@@ -32,6 +31,7 @@ from segjax.nn.transformer import Dense
 from segjax.ops.resize import resize
 
 PAPER = "Xie, Wang, Yu, Anandkumar, Alvarez, Luo. SegFormer. NeurIPS 2021. arXiv:2105.15203"
+INPUT = (512, 512, 150)
 
 VARIANTS = {
     "b0": dict(encoder="mit_b0", features=256),
@@ -74,15 +74,13 @@ class SegFormer(Network):
           ModelError: for an unknown encoder, or one that lacks a stage.
         """
         self.check_input(images)
-        encoder = create_encoder(self.encoder, dtype=self.dtype, drop_path=self.drop_path, name="encoder")
-        missing = {4, 8, 16, 32} - encoder.channels.keys()
-        if missing:
-            raise ModelError(f"encoder {self.encoder!r} has no stage at stride {min(missing)}: use mit_b0 to mit_b5.")
-        stages = encoder(images, train)
+        strides = (32, 16, 8, 4)
+        fields = {"stages": strides, "drop_path": self.drop_path, "name": "encoder"}
+        stages = create_encoder(self.encoder, dtype=self.dtype, **fields)(images, train)
         size = stages[4].shape[1:3]
         projected = [
             resize(Dense(self.features, dtype=self.dtype, name=f"stage{stride}")(stages[stride]), size)
-            for stride in (32, 16, 8, 4)
+            for stride in strides
         ]
         x = ConvNorm(self.features, 1, dtype=self.dtype, name="fuse")(jnp.concatenate(projected, -1), train)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
