@@ -42,6 +42,8 @@ ENCODERS = {
     "vit_b16": "vit",
     "vit_l16": "vit",
     "vit_test": "vit",
+    "xception39": "xception39",
+    "xception39_test": "xception39",
 }
 """Which file of this folder knows which encoder."""
 

@@ -16,6 +16,7 @@ TINY = {
     "resnet_test": {},
     "resnet50": dict(blocks=(1, 1, 2, 2), width=4),
     "mobilenetv2_test": {},
+    "xception39_test": {},
     "vgg16": dict(depths=(1, 1, 1, 1, 2), widths=(4, 4, 6, 6, 8)),
 }
 
