@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a network, evaluate it, write checkpoints and a report",
     "evaluate": "score a checkpoint, or label images already written, on a data set",
     "predict": "label images with a checkpoint",
+    "convert": "turn other people's weights into a checkpoint",
     "models": "list the networks",
     "data": "prepare, check or show a data set",
 }
