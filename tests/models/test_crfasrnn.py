@@ -22,6 +22,15 @@ def _model(**fields):
     return create_model("crfasrnn/test", CLASSES, mean_field=MEAN_FIELD, std=STD, **fields)
 
 
+def test_parameters_of_the_published_network():
+    """torrvision/crfasrnn, TVG_CRFRNN_new_deploy.prototxt: its FCN-8s, and three matrices of 21 by 21."""
+    model = create_model("crfasrnn/fcn8s", 21)
+    params = jax.eval_shape(model.init, jax.random.key(0), model.example)["params"]
+    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert (count(params["unary"]), count(params)) == (134_489_780, 134_491_103)
+    assert params["unary"]["up16"]["bias"].shape == (21,)
+
+
 @pytest.fixture(scope="module")
 def variables():
     return init_variables(_model(), 0, (16, 24, 3))

@@ -5,14 +5,15 @@ ICCV 2015. arXiv:1502.03240.
 
 What is particular: a dense CRF over the image stands on another network's logits (the unary term) as a layer, its
 mean-field iterations unrolled, so that both train together; 5 iterations in training, 10 in evaluation (section 6). The
-paper's unary is FCN-8s; here it is any network of the registry. The loss sees the CRF's output; auxiliary logits of the
-unary are handed through.
+paper's unary is FCN-8s (variant `fcn8s`); here it may be any network of the registry. The loss sees the CRF's output;
+auxiliary logits of the unary are handed through.
 
 The CRF compares colours as the eye sees them, so its bandwidths are in units of the stored image. A network gets
 (image - mean) / std; differences are all that matters, so multiplying by `std` is enough.
 
-Published figures, VOC 2012 val, mean IoU, section 7.1 and table 1: FCN-8s 61.3, CRF apart from the network 63.7,
-CRF-as-RNN 69.6 (with COCO 72.9).
+Published figures. Trainable parameters with 21 classes, the authors' Caffe network: 134,491,103, of which 134,489,780
+are FCN-8s with a bias in its first transposed convolution and 3 * 21 * 21 the CRF's. VOC 2012 val, mean IoU, section
+7.1 and table 1: FCN-8s 61.3, CRF apart from the network 63.7, CRF-as-RNN 69.6 (with COCO 72.9).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from segjax.nn.crf import CRFasRNN
 PAPER = "Zheng et al. Conditional Random Fields as Recurrent Neural Networks. ICCV 2015. arXiv:1502.03240"
 
 VARIANTS = {
+    "fcn8s": {"network": "fcn/8s", "network_options": {"first_up_bias": True}},
     "enet": {"network": "enet/paper"},
     "test": {
         "network": "unet/test",
