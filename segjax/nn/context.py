@@ -83,21 +83,26 @@ class PyramidPooling(nn.Module):
       bins: of each branch, on a side.
       align_corners: of the bilinear enlargement; true in the authors' code, false in mmsegmentation.
       dtype: of the arithmetic.
+      resize_first: enlarge the means before their 1x1 ConvNorm, as in the authors' code of UPerNet.
     """
 
     features: int
     bins: Sequence[int] = (1, 2, 3, 6)
     align_corners: bool = True
     dtype: Any = jnp.float32
+    resize_first: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = x.astype(self.dtype)
         branches = [x]
         for bins in self.bins:
+            conv = ConvNorm(self.features, 1, dtype=self.dtype, name=f"bins_{bins}")
             pooled = adaptive_avg_pool(x, bins)
-            pooled = ConvNorm(self.features, 1, dtype=self.dtype, name=f"bins_{bins}")(pooled, train)
-            branches.append(resize(pooled, x.shape[1:3], align_corners=self.align_corners))
+            if not self.resize_first:
+                pooled = conv(pooled, train)
+            pooled = resize(pooled, x.shape[1:3], align_corners=self.align_corners)
+            branches.append(conv(pooled, train) if self.resize_first else pooled)
         return jnp.concatenate(branches, -1)
 
 
