@@ -1,0 +1,34 @@
+"""BiSeNet on CamVid, 11 classes, 480x360, from scratch; the optimiser of Yu et al. 2018 (arXiv:1808.00897), section
+4.1: SGD with momentum 0.9, weight decay 1e-4, learning rate 2.5e-2, poly 0.9, random scales 0.75 to 2, both auxiliary
+losses at weight 1.
+
+    segjax train --config=configs/camvid/bisenet.py --config.data.root=CAMVID        # accelerator
+    segjax train --config=configs/camvid/bisenet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size
+
+Not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=""):
+    config = ConfigDict()
+    config.name = "camvid-bisenet"
+    config.model = dict(name="bisenet/resnet18")
+    config.data = dict(name="camvid", crop_size=(352, 480), cache_decoded=True)
+    config.augment = dict(scale=(0.75, 2.0), brightness=0.2, contrast=0.2, saturation=0.2)
+    config.loss = dict(aux_weight=1.0)
+    config.optim = dict(name="sgd", learning_rate=0.025, momentum=0.9, weight_decay=1e-4)
+    config.schedule = dict(name="poly", warmup_steps=200)
+    config.train = dict(epochs=300, batch_size=16, dtype="bfloat16", ema=0.999, eval_every=460)
+    config.eval = dict(split="val", final_split="test", batch_size=8)
+    if arg == "cpu":
+        config.name += "-cpu"
+        config.model = dict(name="bisenet/xception39")
+        config.data.crop_size = (128, 160)
+        config.augment.scale = (0.35, 0.75)
+        config.loss.class_weights = "median_frequency"
+        config.optim = dict(name="adamw", learning_rate=1e-3, weight_decay=1e-3)
+        config.train = dict(epochs=6, batch_size=8, ema=0.98, eval_every=500, log_every=50)
+        config.eval.scales = (0.5,)
+    return config
