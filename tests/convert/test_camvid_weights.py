@@ -1,0 +1,37 @@
+"""Weights that other people trained give the scores that PyTorch gives on the same images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.pretrained_camvid import evaluate
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+# Mean IoU and the IoU of each class on the JPEG images, from benchmarks/results/camvid_pretrained.json. PyTorch with
+# the authors' code: ESPNet 55.527 mean IoU and 68.209 class average on the same files, ENet the same labels.
+CASES = {
+    "espnet": (
+        "espnet_p_2_q_8_camvid.pth",
+        55.53,
+        [90.8, 70.12, 26.41, 92.62, 75.68, 62.87, 30.6, 14.46, 72.87, 33.46, 40.89],
+    ),
+    "enet": ("enet_camvid.pth", 53.00, [89.98, 68.56, 22.78, 92.06, 74.74, 61.71, 18.9, 21.56, 69.14, 32.48, 31.08]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(CASES))
+def test_published_score(name):
+    file, miou, per_class = CASES[name]
+    weights, root = SHARED / "weights" / file, SHARED / "data" / "camvid"
+    for path in (weights, root):
+        if not path.exists():
+            pytest.skip(f"{path} is absent")
+    result = evaluate(name, weights, root)
+    assert result["images"] == 233
+    assert result["miou"] == pytest.approx(miou, abs=0.05)
+    np.testing.assert_allclose(result["per_class_iou"], per_class, atol=0.3)
