@@ -29,7 +29,7 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge
+from segjax.nn.head import enlarge_from_grid
 from segjax.ops.pooling import avg_pool
 
 PAPER = "Chen, Papandreou, Kokkinos, Murphy, Yuille. DeepLab (v1). ICLR 2015. arXiv:1412.7062"
@@ -75,7 +75,7 @@ class DeepLabV1(Network):
             for i, side in enumerate(maps[:-1]):
                 stride = max(1, _STRIDE // 2**i)
                 scores = scores + self._side(side, stride, scores.shape[1:3], f"side{i}", train)
-        return self.outputs(_on_grid(scores, images.shape[1:3]))
+        return self.outputs(enlarge_from_grid(scores, _STRIDE, images.shape[1:3]))
 
     def _side(self, x: jax.Array, stride: int, size: tuple[int, int], name: str, train: bool) -> jax.Array:
         """`size` scores of every `stride`-th pixel of a map, the last ones perhaps beyond its end."""
@@ -89,12 +89,6 @@ class DeepLabV1(Network):
     def _score(self, x: jax.Array, name: str) -> jax.Array:
         start = nn.initializers.normal(0.01)
         return Conv(self.num_classes, 1, dtype=self.dtype, kernel_init=start, name=name)(x)
-
-
-def _on_grid(scores: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Scores of pixels 0, 8, 16, ... interpolated between them, float32 [B, H, W, K]."""
-    rows, columns = (_STRIDE * (n - 1) + 1 for n in scores.shape[1:3])
-    return enlarge(scores, (rows, columns), align_corners=True)[:, : size[0], : size[1]]
 
 
 MODEL = DeepLabV1
