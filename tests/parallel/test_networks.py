@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-NETWORKS = ("enet/test", "unet/test", "deeplabv3plus/test", "segnet/test")
+NETWORKS = ("enet/test", "unet/test", "deeplabv3plus/test", "segnet/test", "segformer/test")
 
 
 @pytest.fixture(scope="module")
