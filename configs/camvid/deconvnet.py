@@ -1,5 +1,5 @@
-"""DeconvNet on CamVid, 11 classes, 480x360, from scratch; the optimiser of Noh et al. 2015 (arXiv:1505.04366), section
-5.2: SGD with momentum 0.9, weight decay 5e-4. Whole crops instead of their boxes and proposals.
+"""DeconvNet on CamVid, 11 classes, 480x360, from scratch; the optimiser of Noh et al. 2015 (arXiv:1505.04366): SGD
+with momentum 0.9, weight decay 5e-4. Whole crops instead of their boxes and proposals.
 
     segjax train --config=configs/camvid/deconvnet.py --config.data.root=CAMVID        # accelerator
 

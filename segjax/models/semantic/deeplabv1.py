@@ -10,13 +10,13 @@ and undilated, so pixel i of the scores lies exactly on the image's pixel 8 i. T
 beyond an image whose sides are not 8 k + 1; the enlargement is cut there, so any size works.
 
 * `largefov`
-* `msc-largefov` multi-scale prediction (section 3.3 of the paper's second version): the image and the first four
-  poolings are scored as well, each by a 3x3 and two 1x1 convolutions of 128 channels, and all scores added.
+* `msc-largefov` multi-scale prediction (section 4.3): the image and the first four poolings are scored as well, each by
+  a 3x3 and two 1x1 convolutions of 128 channels, and all scores added.
 
 Trainable parameters with 21 classes, the authors' Caffe networks: largefov 20,505,429, msc-largefov 21,711,550.
 Multiply-adds at 513x513: 128.58 G; with multi-scale prediction 133.68 G, because the 3x3 convolutions step over what is
-not scored (Caffe's file computes these branches at each map's own resolution, 147.31 G). Accuracy, VOC 2012 val: mean
-IoU 62.25 and 64.21, with CRF 67.64 and 68.70 (table 1).
+not scored (147.31 G for the authors' file, which is what the branches cost at each map's own resolution). Accuracy, VOC
+2012 val: mean IoU 62.25 and 64.21, with CRF 67.64 and 68.70 (table 1).
 """
 
 from __future__ import annotations
