@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["segjax", "segjax.*"]),
+    package_data={"segjax.models": ["figures.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
         "flax>=0.12.8",

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,28 @@ TASKS = ("semantic",)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One architecture: its key, task, paper and variants (the first is the default)."""
+    """One architecture.
+
+    Attributes:
+      name: its key.
+      task: the folder it is in.
+      paper: its PAPER.
+      variants: their names, the first the default.
+      input: its INPUT, (height, width, classes) of the paper's main experiment, at which it is counted; 512x512 of
+        VOC's 21 classes for a file that has none.
+    """
 
     name: str
     task: str
     paper: str
     variants: tuple[str, ...]
+    input: tuple[int, int, int] = (512, 512, 21)
+
+    @property
+    def year(self) -> str:
+        """The last year that the paper's line names."""
+        years = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.paper)
+        return years[-1] if years else ""
 
 
 def list_models(task: str | None = None) -> list[str]:
@@ -98,4 +115,5 @@ def _read(path: Path, task: str) -> Entry:
     if not isinstance(variants, ast.Dict) or paper is None:
         raise ModelError(f"{path}: an architecture file needs PAPER and VARIANTS, both written out literally.")
     names = tuple(ast.literal_eval(key) for key in variants.keys if key is not None)
-    return Entry(path.stem, task, ast.literal_eval(paper), names)
+    size = (ast.literal_eval(values["INPUT"]),) if "INPUT" in values else ()
+    return Entry(path.stem, task, ast.literal_eval(paper), names, *size)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from segjax.cli import models
 from segjax.cli.main import VERBS, main
 
 
@@ -29,11 +33,34 @@ def test_models_lists_papers_and_variants(capsys):
     shown = capsys.readouterr().out
     assert "arXiv:1606.02147" in shown
     assert "resnet101" in shown
+    assert re.search(r"davidtvs +35\d,\d{3} +\d\.\d\d +8 +360x640, 19 classes", shown)
 
 
-def test_models_name_counts_parameters(capsys):
-    assert main(["models", "unet/original", "--num-classes", "2"]) == 0
-    assert "31,031,810 at 2 classes, 3 channels" in capsys.readouterr().out
+def test_models_name_tells_layers_by_stride_and_what_it_is_held_to(capsys):
+    assert main(["models", "unet/same", "--num-classes", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "31,037,698 at 2 classes, 3 channels" in shown
+    assert "192.69 at 512x512, 2 classes" in shown
+    assert re.search(r"16 +2 +14,155,776 +14\.50", shown)
+    assert "milesial/Pytorch-UNet" in shown
+
+
+def test_models_update_keeps_the_other_networks_figures(monkeypatch, tmp_path):
+    figures = tmp_path / "figures.json"
+    other = {"size": [1, 1], "classes": 1, "parameters": 1, "macs": 1, "output_stride": 1}
+    figures.write_text(json.dumps({"unet/same": other, "gone/away": other}))
+    kept = models.read_figures()
+    monkeypatch.setattr(models, "FIGURES", figures)
+    assert main(["models", "enet", "--update"]) == 0
+    assert models.read_figures() == {
+        "unet/same": other,
+        **{name: figure for name, figure in kept.items() if name.startswith("enet/")},
+    }
+
+
+def test_the_page_of_networks_is_current():
+    written = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert written == models.page(), f"docs/models.md is out of date: run `{models.WRITE_PAGE}`"
 
 
 @pytest.mark.parametrize(

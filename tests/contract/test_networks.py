@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.cli.models import WRITE_PAGE, read_figures
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
@@ -24,6 +25,8 @@ from segjax.ops.formulation import formulations
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
 TESTS = [name for name in VARIANTS if name.endswith("/test")]
 CLASSES = 5
+PAPER_CLASSES = {entry.name: entry.input[2] for entry in entries()}
+FIGURES = read_figures()
 
 # (name, classes, channels, trainable parameters, whose figure)
 PARAMETERS = [
@@ -60,7 +63,11 @@ def keys() -> dict[str, jax.Array]:
 
 @functools.cache
 def traced(name: str, train: bool, classes: int = CLASSES, channels: int = 3, dtype=jnp.float32):
-    """(the outputs' shapes, the variables' shapes, (H, W)) of a fresh network."""
+    """(the outputs' shapes, the variables' shapes, (H, W)) of a fresh network.
+
+    With hundreds of variants the time goes here: each is traced twice, in evaluation at its paper's classes, and in
+    training in bfloat16.
+    """
     model = create_model(name, classes, channels, dtype)
     size = sizes(model.stride)
     images = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
@@ -70,9 +77,10 @@ def traced(name: str, train: bool, classes: int = CLASSES, channels: int = 3, dt
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_evaluation_returns_float32_logits_at_the_inputs_size(name):
-    out, variables, size = traced(name, False)
+    classes = PAPER_CLASSES[name.split("/")[0]]
+    out, variables, size = traced(name, False, classes)
     assert set(out) - {AUX_LOGITS} <= {LOGITS, FEATURES}
-    assert out[LOGITS].shape == (2, *size, CLASSES)
+    assert out[LOGITS].shape == (2, *size, classes)
     assert out[LOGITS].dtype == jnp.float32
     assert set(variables) <= {"params", "batch_stats"}
     for stride, features in out.get(FEATURES, {}).items():
@@ -80,8 +88,18 @@ def test_evaluation_returns_float32_logits_at_the_inputs_size(name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_init_creates_the_same_variables_for_training_and_evaluation(name):
-    assert traced(name, True)[1] == traced(name, False)[1]
+def test_init_creates_the_same_float32_variables_for_bfloat16_training(name):
+    classes = PAPER_CLASSES[name.split("/")[0]]
+    out, variables, _ = traced(name, True, classes, dtype=jnp.bfloat16)
+    assert variables == traced(name, False, classes)[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves((out[LOGITS], out.get(AUX_LOGITS)))} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_list_of_networks_tells_its_parameters(name):
+    variables = traced(name, False, PAPER_CLASSES[name.split("/")[0]])[1]
+    assert count(variables["params"]) == FIGURES[name]["parameters"], f"run `{WRITE_PAGE}`"
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -104,13 +122,6 @@ def test_auxiliary_logits_come_in_training_only(name):
     assert state.get("batch_stats", {}) == variables.get("batch_stats", {})
     for head in trained.get(AUX_LOGITS, ()):
         assert (head.shape, head.dtype) == ((2, *size, CLASSES), jnp.float32)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_bfloat16_leaves_variables_and_logits_float32(name):
-    out, variables, _ = traced(name, True, dtype=jnp.bfloat16)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    assert {leaf.dtype for leaf in jax.tree.leaves((out[LOGITS], out.get(AUX_LOGITS)))} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize("name", TESTS)

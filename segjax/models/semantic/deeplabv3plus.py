@@ -34,6 +34,7 @@ from segjax.nn.conv import Conv, ConvNorm, SeparableConv
 from segjax.ops.resize import resize
 
 PAPER = "Chen, Zhu, Papandreou, Schroff, Adam. DeepLab v3+. ECCV 2018. arXiv:1802.02611"
+INPUT = (513, 513, 21)
 
 _SMP = dict(rates=(12, 24, 36), norm_between=False, context_conv=True, decoder_convs=1, align_corners=True, dropout=0.5)
 _MMSEG = dict(output_stride=8, stem="deep", features=512, project_size=3, aux_head=True)

@@ -29,6 +29,7 @@ from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
 
 PAPER = "Romera, Álvarez, Bergasa, Arroyo. ERFNet. IEEE T-ITS 2018"
+INPUT = (512, 1024, 19)
 
 VARIANTS = {
     "erfnet": dict(),

@@ -35,6 +35,7 @@ from segjax.ops.pooling import avg_pool
 from segjax.ops.resize import resize
 
 PAPER = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi. ESPNet. ECCV 2018. arXiv:1803.06815"
+INPUT = (512, 1024, 20)
 
 VARIANTS = {
     "p2-q8": dict(),

@@ -41,6 +41,7 @@ from segjax.nn.context import PyramidPooling
 from segjax.nn.head import FCNHead, enlarge
 
 PAPER = "Zhao, Shi, Qi, Wang, Jia. Pyramid Scene Parsing Network. CVPR 2017. arXiv:1612.01105"
+INPUT = (473, 473, 150)
 
 _SEMSEG = dict(encoder_options=dict(stem="wide", dilate_first=True))
 _MMSEG = dict(encoder_options=dict(stem="deep"), align_corners=False)

@@ -35,6 +35,7 @@ from segjax.ops.pooling import max_pool_argmax
 from segjax.ops.unpool import max_unpool
 
 PAPER = "Badrinarayanan, Kendall, Cipolla. SegNet. TPAMI 2017. arXiv:1511.00561"
+INPUT = (360, 480, 11)
 
 VARIANTS = {
     "vgg16": dict(),

@@ -30,6 +30,7 @@ from segjax.ops.stem import space_to_depth
 from segjax.ops.upconv import depth_to_space
 
 PAPER = "Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. arXiv:1505.04597"
+INPUT = (512, 512, 2)
 
 VARIANTS = {
     "same": {},

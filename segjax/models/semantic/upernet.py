@@ -39,6 +39,7 @@ from segjax.nn.head import FCNHead, enlarge
 from segjax.ops.resize import resize
 
 PAPER = "Xiao, Liu, Zhou, Jiang, Sun. Unified Perceptual Parsing (UPerNet). ECCV 2018. arXiv:1807.10221"
+INPUT = (512, 512, 150)
 
 _CSAIL = dict(encoder_options=dict(stem="wide"), resize_first=True, dropout=0.0)
 _MMSEG = dict(encoder_options=dict(stem="deep"), aux_features=256)
