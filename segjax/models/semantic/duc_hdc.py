@@ -15,7 +15,7 @@ Held to these published layouts, to the parameter; without hybrid rates (the `du
     resnet152, 19 classes   80,560,768   zijundeng/pytorch-semantic-segmentation
 
 GMACs of those at 512x512: 191.47, 269.05, 332.94. As there, the scores pass batch normalisation and ReLU, so logits are
-not negative. The paper's ResNet-101 with DUC and HDC has 76.1 mean IoU on Cityscapes val with larger labels (table 3).
+not negative.
 """
 
 from __future__ import annotations
