@@ -1,0 +1,23 @@
+"""FastFCN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
+Wu et al. 2019 (arXiv:1903.11816).
+
+    segjax train --config=configs/camvid/fastfcn.py --config.data.root=CAMVID
+
+No score has been measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=""):
+    del arg
+    config = ConfigDict()
+    config.name = "camvid-fastfcn"
+    config.model = dict(name="fastfcn/resnet50-psp")
+    config.data = dict(name="camvid", crop_size=(352, 480), cache_decoded=True)
+    config.augment = dict(scale=(0.5, 2.0))
+    config.optim = dict(name="sgd", learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
+    config.schedule = dict(name="poly", warmup_steps=200)
+    config.train = dict(epochs=300, batch_size=16, dtype="bfloat16", eval_every=460)
+    config.eval = dict(split="val", final_split="test", batch_size=8)
+    return config
