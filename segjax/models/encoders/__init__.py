@@ -44,6 +44,12 @@ ENCODERS = {
     "vit_test": "vit",
     "xception39": "xception39",
     "xception39_test": "xception39",
+    "hrnet_w18_small": "hrnet",
+    "hrnet_w18_small_v2": "hrnet",
+    "hrnet_w18": "hrnet",
+    "hrnet_w32": "hrnet",
+    "hrnet_w48": "hrnet",
+    "hrnet_test": "hrnet",
 }
 """Which file of this folder knows which encoder."""
 

@@ -1,0 +1,79 @@
+"""HRNetV2: semantic segmentation that never leaves high resolution.
+
+Ke Sun, Yang Zhao, Borui Jiang, Tianheng Cheng, Bin Xiao, Dong Liu, Yadong Mu, Xinggang Wang, Wenyu Liu, Jingdong Wang.
+High-Resolution Representations for Labeling Pixels and Regions. 2019. arXiv:1904.04514; also TPAMI 2021,
+arXiv:1908.07919, sections 3.3 and 5.
+
+Particular about it: four resolutions from 1/4 to 1/32 side by side from early on, each fed by all others after every
+few blocks (`segjax/models/encoders/hrnet.py`); the head enlarges them all to 1/4, joins them and classifies through two
+1x1 convolutions.
+
+Held to, to the parameter (`tests/models/test_hrnet.py`):
+
+    w48, `conv_bias`, 19 classes     65,859,379   HRNet/HRNet-Semantic-Segmentation, the authors'
+    w48, 19 classes                  65,858,659   mmsegmentation
+    w18, 19 classes                   9,640,849   mmsegmentation
+
+The authors give the head's first convolution a bias, which the normalisation behind it removes again; mmsegmentation
+leaves it out, as we do by default. The authors' resizes have `align_corners`, mmsegmentation's have not.
+
+The paper (table 3): 65.9 M parameters, 696.2 GFLOP (348 GMACs) at 1024x2048, Cityscapes val 81.1 mean IoU for w48.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from segjax.models.base import Network
+from segjax.models.encoders import create_encoder
+from segjax.models.encoders.hrnet import concatenated
+from segjax.nn.conv import Conv, ConvNorm
+from segjax.nn.head import enlarge
+
+PAPER = "Sun, Zhao, Jiang, Cheng, Xiao, Liu, Mu, Wang, Liu, Wang. HRNetV2. 2019. arXiv:1904.04514"
+
+INPUT = (512, 1024, 19)
+
+VARIANTS = {
+    "w48": {},
+    "w18-small": {"encoder": "hrnet_w18_small"},
+    "w18-small-v2": {"encoder": "hrnet_w18_small_v2"},
+    "w18": {"encoder": "hrnet_w18"},
+    "w32": {"encoder": "hrnet_w32"},
+    "test": {"encoder": "hrnet_test"},
+}
+
+
+class HRNetV2(Network):
+    """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
+
+    Attributes:
+      encoder: an HRNet of `segjax.models.encoders.ENCODERS`.
+      conv_bias: a bias in the head's first convolution, before the normalisation.
+      kernel_size: of the classifier; 1 in all published configurations, 3 possible in the authors' code.
+      align_corners: of every resize.
+    """
+
+    encoder: str = "hrnet_w48"
+    conv_bias: bool = False
+    kernel_size: int = 1
+    align_corners: bool = True
+
+    @property
+    def stride(self) -> int:
+        return 32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
+        self.check_input(images)
+        encoder = create_encoder(self.encoder, dtype=self.dtype, align_corners=self.align_corners, name="encoder")
+        x = concatenated(encoder(images, train), self.align_corners)
+        x = ConvNorm(x.shape[-1], 1, use_bias=self.conv_bias, dtype=self.dtype, name="join")(x, train)
+        logits = Conv(self.num_classes, self.kernel_size, dtype=self.dtype, name="classifier")(x)
+        return self.outputs(enlarge(logits, images.shape[1:3], self.align_corners))
+
+
+MODEL = HRNetV2
