@@ -50,6 +50,18 @@ ENCODERS = {
     "hrnet_w32": "hrnet",
     "hrnet_w48": "hrnet",
     "hrnet_test": "hrnet",
+    "drn_c_26": "drn",
+    "drn_c_42": "drn",
+    "drn_c_58": "drn",
+    "drn_d_22": "drn",
+    "drn_d_24": "drn",
+    "drn_d_38": "drn",
+    "drn_d_40": "drn",
+    "drn_d_54": "drn",
+    "drn_d_56": "drn",
+    "drn_d_105": "drn",
+    "drn_d_107": "drn",
+    "drn_test": "drn",
 }
 """Which file of this folder knows which encoder."""
 
