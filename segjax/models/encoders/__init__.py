@@ -62,6 +62,12 @@ ENCODERS = {
     "drn_d_105": "drn",
     "drn_d_107": "drn",
     "drn_test": "drn",
+    "densenet121": "densenet",
+    "densenet161": "densenet",
+    "densenet169": "densenet",
+    "densenet_test": "densenet",
+    "xception65": "xception",
+    "xception_test": "xception",
 }
 """Which file of this folder knows which encoder."""
 
