@@ -29,12 +29,14 @@ def test_the_table_names_every_variant_of_every_family():
     assert found == ENCODERS
 
 
-# Transformers have one output stride: their attention has no rate.
-CONVOLUTIONAL = sorted(name for name, family in ENCODERS.items() if family not in ("mit", "vit"))
+# Transformers have one output stride, their attention has no rate; so has HRNet, whose streams exchange at fixed ones.
+CONVOLUTIONAL = {name: family for name, family in sorted(ENCODERS.items()) if family not in ("mit", "vit")}
+STRIDED = [
+    (name, stride) for name, f in CONVOLUTIONAL.items() for stride in (8, 16, 32) if stride == 32 or f != "hrnet"
+]
 
 
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize(("name", "output_stride"), STRIDED)
 def test_strides_channels_and_dtype(name, output_stride, shapes_of):
     encoder = create_encoder(name, output_stride, jnp.bfloat16)
     variables, _, features = shapes_of(encoder)
@@ -64,6 +66,11 @@ def test_atrous_features_contain_the_strided_ones(name, random_variables):
         step = stride // min(stride, 8)
         assert float(jnp.std(reference)) > 1e-3
         np.testing.assert_allclose(fine[stride][:, ::step, ::step], reference, rtol=1e-4, atol=1e-4)
+
+
+def test_hrnet_refuses_an_output_stride(shapes_of):
+    with pytest.raises(ModelError, match="output_stride=8 is impossible for HRNet: use 32"):
+        shapes_of(create_encoder("hrnet_test", 8))
 
 
 def test_an_unknown_encoder_suggests_the_nearest():
