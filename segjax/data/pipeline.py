@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 
 from segjax.core.errors import CheckpointError, SizeError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID
+from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID, DatasetInfo
 from segjax.data.augment import EXTENT, window_size
 from segjax.data.dataset import NAME, Source
 
@@ -137,6 +138,25 @@ def train_batches(
         "process_count": process_count,
     }
     return TrainIterator(batches, identity)
+
+
+def train_batch_shapes(
+    info: DatasetInfo,
+    *,
+    batch_size: int,
+    crop_size: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+    largest: tuple[int, int] | None = None,
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of what `train_batches` yields, without the images; `largest` as their source has it."""
+    height, width = window_size(crop_size, scale, largest)
+    shapes = {
+        IMAGE: ((height, width, info.channels), info.image_dtype),
+        LABEL: ((height, width), "uint8"),
+        VALID: ((), "bool"),
+        **{name: ((), "int32") for name in EXTENT},
+    }
+    return {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype) for key, (shape, dtype) in shapes.items()}
 
 
 def eval_batches(

@@ -16,15 +16,13 @@ from segjax.core.config import Config, to_dict
 from segjax.core.errors import ConfigError, SegjaxError
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
-from segjax.parallel.sharding import replicated, state_sharding
 from segjax.parallel.transfer import check_batch_size, to_global
 from segjax.training.checkpoint import Checkpointer
-from segjax.training.optim import frozen_mask, make_optimizer
 from segjax.training.preemption import Preemption
 from segjax.training.pretrained import pretrained
-from segjax.training.schedules import make_schedule
-from segjax.training.state import TrainState, abstract_state, init_state, init_variables
-from segjax.training.step import Transform, make_train_step
+from segjax.training.program import make_program
+from segjax.training.state import TrainState, init_state, init_variables
+from segjax.training.step import Transform
 from segjax.training.throughput import Meter, peak_flops, step_flops
 from segjax.training.writer import Console, Writer, train_line
 
@@ -96,35 +94,19 @@ def train(
     height, width = config.data.crop_size
     if variables is None:
         variables = init_variables(model, config.seed, (height, width, info.channels))
-    schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
-    tx = make_optimizer(config.optim, schedule, variables["params"])
-    frozen = frozen_mask(variables["params"], config.optim.multipliers)
-    ema = settings.ema is not None
-    template = abstract_state(variables, tx, mesh, ema=ema)
-    restored = checkpointer.restore("last", template) if resume else None
+    program = make_program(
+        config, model=model, task=task, transform=transform, variables=variables, mesh=mesh, steps=steps
+    )
+    restored = checkpointer.restore("last", program.state) if resume else None
     if restored is None:
         if config.init.checkpoint is not None:
             variables = pretrained(config.init, variables)
-        state, start, metrics = init_state(variables, tx, mesh, ema=ema), 0, {}
+        state, start, metrics = init_state(variables, program.tx, mesh, ema=settings.ema is not None), 0, {}
     else:
         state, start, metrics = restored.state, restored.step, restored.metrics
         batches.set_state(restored.iterator)
     del variables, restored
 
-    # --- The step, compiled once for the shape of the first batch.
-    step_fn = make_train_step(
-        model,
-        task,
-        tx,
-        transform,
-        schedule=schedule,
-        seed=config.seed,
-        accumulate=settings.accumulate,
-        ema_decay=settings.ema,
-        remat=settings.remat,
-        frozen=frozen,
-    )
-    step_fn = jax.jit(step_fn, donate_argnums=0, out_shardings=(state_sharding(mesh, template), replicated(mesh)))
     eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
     save_every = config.checkpoint.every or eval_every
 
@@ -151,9 +133,9 @@ def train(
                 batch = next(batches)
                 waited = time.perf_counter() - asked
                 batch = to_global(batch, mesh)
-                if compiled is None:
+                if compiled is None:  # once, for the shape of the first batch
                     began = time.perf_counter()
-                    lowered = step_fn.lower(state, batch)
+                    lowered = program.step.lower(state, batch)
                     compiled = lowered.compile()
                     console.line(f"compiled the train step in {time.perf_counter() - began:.1f} s")
                     flops = step_flops(lowered, accumulate=settings.accumulate)

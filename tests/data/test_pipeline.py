@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import CheckpointError, SizeError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID
+from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID, DatasetInfo
 from segjax.data.dataset import CachedSource, JoinedSource
-from segjax.data.pipeline import SIZE, eval_batches, train_batches
+from segjax.data.pipeline import SIZE, eval_batches, train_batch_shapes, train_batches
 
 
 class Numbered:
@@ -55,6 +55,14 @@ def test_batches_have_the_contract_form():
     assert batch[VALID].all()
     np.testing.assert_array_equal(batch["height"], [4] * 4)
     np.testing.assert_array_equal(batch[LABEL][:, 0, 0], batch[IMAGE][:, 0, 0, 0] % 5)
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 2.0)])
+def test_the_shapes_told_without_images_are_those_of_the_batches(scale):
+    batch = next(_train(Numbered(10), scale=scale))
+    info = DatasetInfo("numbered", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    told = train_batch_shapes(info, batch_size=4, crop_size=(4, 4), scale=scale, largest=(6, 8))
+    assert {key: (v.shape, v.dtype) for key, v in told.items()} == {key: (v.shape, v.dtype) for key, v in batch.items()}
 
 
 def test_every_epoch_shows_every_sample_in_another_order():

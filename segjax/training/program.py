@@ -1,0 +1,75 @@
+"""The program a run compiles: its step, and the shapes and shardings of the state. Training and planning share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from segjax.core.config import Config
+from segjax.parallel.sharding import replicated, state_sharding
+from segjax.training.optim import frozen_mask, make_optimizer
+from segjax.training.schedules import make_schedule
+from segjax.training.state import TrainState, abstract_state
+from segjax.training.step import Transform, make_train_step
+
+
+class Program(NamedTuple):
+    """What is compiled and run.
+
+    Attributes:
+      step: jitted (state, batch) -> (state, metrics); takes the state over.
+      state: shapes, dtypes and shardings of the state.
+      tx: the optimiser.
+    """
+
+    step: Any
+    state: TrainState
+    tx: optax.GradientTransformation
+
+
+def make_program(
+    config: Config,
+    *,
+    model: Any,
+    task: Any,
+    transform: Transform | None,
+    variables: Mapping[str, Any],
+    mesh: Mesh,
+    steps: int,
+) -> Program:
+    """The train step of a config on a mesh; nothing is compiled yet.
+
+    Args:
+      config: the run's.
+      model: the network.
+      task: a `tasks.base.Task`.
+      transform: augmentation on the device, (key, batch) -> batch.
+      variables: the network's, or their shapes.
+      mesh: of the run, or of a topology that is not there.
+      steps: of the whole run, for the schedule.
+    """
+    settings = config.train
+    schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
+    tx = make_optimizer(config.optim, schedule, variables["params"])
+    state = abstract_state(variables, tx, mesh, ema=settings.ema is not None)
+    step = make_train_step(
+        model,
+        task,
+        tx,
+        transform,
+        schedule=schedule,
+        seed=config.seed,
+        accumulate=settings.accumulate,
+        ema_decay=settings.ema,
+        remat=settings.remat,
+        frozen=frozen_mask(variables["params"], config.optim.multipliers),
+    )
+    return Program(
+        step=jax.jit(step, donate_argnums=0, out_shardings=(state_sharding(mesh, state), replicated(mesh))),
+        state=state,
+        tx=tx,
+    )
