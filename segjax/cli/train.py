@@ -28,7 +28,6 @@ def run(args: argparse.Namespace) -> int:
     from segjax.cli.runtime import prepare_jax
 
     prepare_jax()
-    import jax
     import jax.numpy as jnp
 
     from segjax.cli import scoring
@@ -36,9 +35,12 @@ def run(args: argparse.Namespace) -> int:
     from segjax.data.dataset import open_dataset
     from segjax.data.pipeline import train_batches
     from segjax.parallel.mesh import make_mesh
+    from segjax.parallel.transfer import check_batch_size, local_rows
     from segjax.training.loop import steps_of, train
 
-    # --- Data.
+    # --- Data: each process reads what its devices hold of a batch.
+    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
+    check_batch_size(config.train.batch_size, mesh, accumulate=config.train.accumulate)
     dataset = open_dataset(config.data)
     info = dataset.info
     source = dataset.split(config.data.train_split)
@@ -46,15 +48,14 @@ def run(args: argparse.Namespace) -> int:
     scored = {name: dataset.split(name) for name in splits}
     batches = train_batches(
         source,
-        batch_size=config.train.batch_size // jax.process_count(),
+        batch_size=config.train.batch_size,
         crop_size=config.data.crop_size,
         scale=config.augment.scale,
         seed=config.seed,
         threads=config.data.threads,
         workers=config.data.workers,
         prefetch=config.data.prefetch,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=local_rows(config.train.batch_size, mesh),
     )
 
     # --- Network, task, augmentation.
@@ -70,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
     transform = make_train_transform(config.augment, info, config.data.crop_size)
 
     # --- Train, scoring the validation split on the way.
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
     scorer = scoring.Scorer(model, task, info, config, mesh)
     result = train(
         config,

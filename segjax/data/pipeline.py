@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -41,24 +40,26 @@ class RandomWindow(grain.transforms.RandomMap):
 class TrainIterator:
     """Endless batches {image, label, valid, height, width}; see `train_batches`.
 
-    `get_state()` is a JSON value; an iterator built with the same arguments goes on from it exactly, also in the
-    middle of an epoch.
+    `get_state()` is a JSON value, the same in every process of a run: an iterator built with the same arguments, or for
+    another share of the same batches, goes on from it exactly, also in the middle of an epoch.
     """
 
-    def __init__(self, dataset: grain.IterDataset, identity: dict[str, Any]) -> None:
-        self._iterator = iter(dataset)
-        self._identity = identity
+    def __init__(self, start_at: Callable[[int], Iterator[dict[str, Any]]], identity: dict[str, Any]) -> None:
+        """`start_at(n)` gives the batches from the n-th on; `identity` is what the stream depends on."""
+        self._start_at, self._identity = start_at, identity
+        self._batches, self._iterator = 0, start_at(0)
 
     def __iter__(self) -> TrainIterator:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
         batch = next(self._iterator)
+        self._batches += 1
         return {**batch, VALID: np.ones(len(batch[LABEL]), bool)}
 
     def get_state(self) -> dict[str, Any]:
         """Where the stream stands, and what it must be built with to go on."""
-        return {"identity": self._identity, "position": json.loads(json.dumps(self._iterator.get_state()))}
+        return {"identity": self._identity, "batches": self._batches}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from `get_state()`'s value.
@@ -72,13 +73,32 @@ class TrainIterator:
                     f"data iterator: {key} was {state['identity'].get(key)!r} in the checkpoint and is {value!r} now;"
                     " resume with the same value, or start a new run."
                 )
-        self._iterator.set_state(state["position"])
+        self.close()
+        self._batches, self._iterator = state["batches"], self._start_at(state["batches"])
 
     def close(self) -> None:
         """Ends worker processes and threads."""
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
+
+
+class _Share:
+    """Random access to the samples a process reads of an endless stream, from a batch on.
+
+    Grain cannot deal blocks of a batch, only every n-th sample, with which the order in a batch would depend on the
+    number of processes.
+    """
+
+    def __init__(self, stream: grain.MapDataset, batch_size: int, rows: Sequence[int], start: int):
+        self._stream, self._batch_size, self._rows, self._start = stream, batch_size, list(rows), start
+
+    def __len__(self) -> int:
+        return (len(self._stream) // self._batch_size - self._start) * len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        batch, row = divmod(index, len(self._rows))
+        return self._stream[(self._start + batch) * self._batch_size + self._rows[row]]
 
 
 def train_batches(
@@ -92,25 +112,25 @@ def train_batches(
     threads: int = 4,
     workers: int = 0,
     prefetch: int = 16,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> TrainIterator:
-    """Endless training batches of this process.
+    """Endless training batches, or this process's share of each.
 
-    One shuffled stream, reshuffled every epoch, is dealt to the processes in turn: shares are equal and disjoint, and
-    each epoch shows every sample exactly once. Neither order nor windows depend on `threads` or `prefetch`.
+    One shuffled stream, reshuffled every epoch, is cut into batches: each epoch shows every sample exactly once, and
+    batch t holds the same samples in the same order whatever the number of processes. Neither order nor windows depend
+    on `threads`, `workers`, `prefetch` or `rows`.
 
     Args:
       source: random access to samples.
-      batch_size: samples a batch, of this process.
+      batch_size: samples a batch, over all processes.
       crop_size: (H, W) that augmentation will make of a window.
       seed: of order and windows.
       scale: range of the zoom that follows on the device; below 1 the windows are larger than the crop.
       shuffle: False keeps the source's order.
       threads: decoding threads (a process).
-      workers: decoding processes; 0 = threads only. Part of the stream's identity.
+      workers: decoding processes; 0 = threads only.
       prefetch: samples kept ready.
-      process_index, process_count: this host and how many there are.
+      rows: which samples of a batch this process reads (`parallel.transfer.local_rows`); default all.
 
     Returns:
       An iterator of {image: [B, h, w, C] raw, label: uint8 [B, h, w], valid: bool [B] (all true), height, width:
@@ -120,24 +140,29 @@ def train_batches(
     dataset = grain.MapDataset.source(source).seed(seed)
     if shuffle:
         dataset = dataset.shuffle()
-    dataset = dataset.repeat().random_map(RandomWindow(window))
-    if process_count > 1:
-        dataset = dataset[process_index::process_count]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
-    batches = dataset.to_iter_dataset(options).batch(batch_size, drop_remainder=True)
+    stream = dataset.repeat().random_map(RandomWindow(window))
+    rows = range(batch_size) if rows is None else rows
     if workers:
         _parse_absl_flags()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+
+    def start_at(batch: int) -> Iterator[dict[str, Any]]:
+        samples = grain.MapDataset.source(_Share(stream, batch_size, rows, batch))
+        if workers:  # which take every n-th element: it must be a whole batch
+            ahead = max(2, prefetch // len(rows))
+            options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
+            batches = samples.batch(len(rows)).to_iter_dataset(options)
+            return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers)))
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
+        return iter(samples.to_iter_dataset(options).batch(len(rows), drop_remainder=True))
+
     identity = {
         "samples": len(source),
         "batch_size": batch_size,
         "window": list(window),
         "seed": seed,
         "shuffle": shuffle,
-        "workers": workers,
-        "process_count": process_count,
     }
-    return TrainIterator(batches, identity)
+    return TrainIterator(start_at, identity)
 
 
 def train_batch_shapes(

@@ -25,6 +25,16 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1, key: s
         )
 
 
+def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
+    """Which samples of a batch this process's devices hold, in order: what it must read, and hand to `to_global`.
+
+    A block of `batch_size / processes`, unless the mesh follows the wiring of a pod, where a process's devices need
+    not be neighbours along the batch.
+    """
+    shards = batch_sharding(mesh, (batch_size,)).addressable_devices_indices_map((batch_size,))
+    return sorted({row for (part,) in shards.values() for row in range(*part.indices(batch_size))})
+
+
 def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Hands this process's share of a batch to its devices; the copy is asynchronous.
 
@@ -38,7 +48,7 @@ def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """
     arrays = {key: np.asarray(value) for key, value in batch.items()}
     arrays = {key: value for key, value in arrays.items() if value.dtype.kind in "biuf"}
-    processes = jax.process_count()
+    processes = len({device.process_index for device in mesh.devices.flat})
     return {
         key: jax.make_array_from_process_local_data(
             batch_sharding(mesh, value.shape), value, (value.shape[0] * processes, *value.shape[1:])

@@ -205,7 +205,8 @@ class Checkpointer:
           None where there is no whole checkpoint.
 
         Raises:
-          CheckpointError: a leaf that is missing, left over, or of another shape or dtype; another number of processes.
+          CheckpointError: a leaf that is missing, left over, or of another shape or dtype; another number of processes,
+            where each stood at a place of its own in the data.
         """
         step, broken = _choose(self.directory, which, self.best)
         if jax.process_index() == 0:
@@ -218,10 +219,12 @@ class Checkpointer:
         _check_leaves(folder, meta["leaves"], _leaves(template))
         iterators = meta["iterators"]
         if len(iterators) != jax.process_count():
-            raise CheckpointError(
-                f"{folder}: written by {len(iterators)} processes, this run has {jax.process_count()}; each has its "
-                f"own place in the data: start {len(iterators)}."
-            )
+            if any(other != iterators[0] for other in iterators):
+                raise CheckpointError(
+                    f"{folder}: written by {len(iterators)} processes, this run has {jax.process_count()}; each has "
+                    f"its own place in the data: start {len(iterators)}."
+                )
+            iterators = iterators[:1] * jax.process_count()
         model = {"step": template.step, "params": template.params, "model_state": template.model_state}
         if template.ema is not None:
             model["ema"] = template.ema

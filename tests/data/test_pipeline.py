@@ -80,22 +80,43 @@ def test_order_depends_on_the_seed_only():
     assert not np.array_equal(numbers, _numbers(_train(Numbered(30), seed=8), 20))
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_shards_are_even_disjoint_and_cover_the_epoch(processes):
-    shards = [
-        _numbers(_train(Numbered(24), batch_size=2, process_index=p, process_count=processes), 12 // processes)
-        for p in range(processes)
-    ]
-    assert len({len(shard) for shard in shards}) == 1
-    assert sorted(np.concatenate(shards)) == list(range(24))
-    whole = _numbers(_train(Numbered(24)), 6)
-    np.testing.assert_array_equal(np.stack(shards, 1).ravel(), whole)
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_processes_shares_make_the_single_process_batch_in_its_order(processes):
+    source = Numbered(10, (9, 9), ragged=True)
+    share = 4 // processes
+    shards = [_train(source, rows=range(p * share, (p + 1) * share)) for p in range(processes)]
+    whole = _train(source)
+    for _ in range(6):  # more than two epochs of 10, which batches of 4 do not divide
+        parts, expected = [next(shard) for shard in shards], next(whole)
+        for key, value in expected.items():
+            np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), value)
+
+
+def test_shares_need_not_be_blocks():
+    whole, odd = _train(Numbered(10)), _train(Numbered(10), rows=[1, 3])
+    for _ in range(4):
+        np.testing.assert_array_equal(next(odd)[IMAGE], next(whole)[IMAGE][[1, 3]])
 
 
 def test_uneven_splits_keep_the_shards_even():
-    shards = [_numbers(_train(Numbered(7), batch_size=2, process_index=p, process_count=2), 7) for p in (0, 1)]
+    shards = [_numbers(_train(Numbered(7), rows=rows), 7) for rows in ([0, 1], [2, 3])]
     counts = np.bincount(np.concatenate(shards), minlength=7)
     np.testing.assert_array_equal(counts, [4] * 7)  # 28 samples are four epochs of 7, whoever reads them
+
+
+def test_another_number_of_processes_goes_on_where_the_first_stopped():
+    source = Numbered(10, (9, 9), ragged=True)
+    whole, halves = _train(source), [_train(source, rows=rows) for rows in ([0, 1], [2, 3])]
+    for _ in range(3):
+        next(whole)
+        for half in halves:
+            next(half)
+    states = [json.loads(json.dumps(half.get_state())) for half in halves]
+    assert states[0] == states[1] == whole.get_state()
+    resumed = _train(source)
+    resumed.set_state(states[0])
+    for _ in range(4):
+        np.testing.assert_array_equal(next(resumed)[IMAGE], next(whole)[IMAGE])
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -114,7 +135,7 @@ def test_resume_in_mid_epoch_is_exact(stop):
             np.testing.assert_array_equal(expected[key], found[key])
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 2}, {"crop_size": (3, 3)}, {"process_count": 2}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 2}, {"crop_size": (3, 3)}])
 def test_a_state_of_another_stream_is_refused(change):
     state = _train(Numbered(10)).get_state()
     with pytest.raises(CheckpointError, match=r"data iterator: \w+ was .* and is .* now"):
@@ -214,12 +235,12 @@ def test_joined_source():
 @pytest.mark.slow
 def test_worker_processes_resume():
     source = Numbered(10, (9, 9))
-    iterator = _train(source, workers=1)
+    iterator = _train(source, workers=2)
     first = [next(iterator)[LABEL] for _ in range(2)]
     state = iterator.get_state()
     expected = next(iterator)[LABEL]
     iterator.close()
-    resumed = _train(source, workers=1)
+    resumed = _train(source, workers=2)
     resumed.set_state(state)
     np.testing.assert_array_equal(next(resumed)[LABEL], expected)
     resumed.close()
