@@ -4,16 +4,16 @@ Noh, Hong, Han. Learning Deconvolution Network for Semantic Segmentation. ICCV 2
 
 What is particular: VGG16 with batch normalisation and its fully connected layers as convolutions, fc6 of 7x7 without
 padding, so that a 224x224 image becomes a single vector; then the mirror image of all that, a 7x7 transposed
-convolution from the vector back to 7x7 and five levels that unpool to where the maxima stood (figure 2). A larger image
-gets as many vectors as windows of 7x7 fit its deepest map; one whose deepest map is smaller gets zeros around it. The
-other "deconvolutions" have stride 1: convolutions, whose kernels are the mirrored ones of the authors' file.
+convolution from the vector back to 7x7 and five levels that unpool to where the maxima stood. A larger image gets as
+many vectors as windows of 7x7 fit its deepest map; one whose deepest map is smaller gets zeros around it. The other
+"deconvolutions" have stride 1: convolutions, whose kernels are the mirrored ones of the authors' file.
 
-The authors train on boxes around objects, then on proposals, and average the proposals' results.
+The authors train on boxes around objects, then on proposals, and take each score's maximum over the proposals.
 
 Trainable parameters with 21 classes, the authors' Caffe network: 251,805,653, variant `caffe`. 16,704 of them are
 biases directly before a batch normalisation, which removes them again: `vgg16` has none. Multiply-adds at 224x224:
 32.75 G.
-Accuracy, VOC 2012 test: mean IoU 69.6, with FCN-8s in an ensemble 71.7, with CRF 72.5 (table 1).
+Accuracy, VOC 2012 test: mean IoU 69.6, with FCN-8s in an ensemble 71.7, with CRF 72.5.
 """
 
 from __future__ import annotations

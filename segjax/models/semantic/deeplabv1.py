@@ -4,7 +4,7 @@ Chen, Papandreou, Kokkinos, Murphy, Yuille. Semantic Image Segmentation with Dee
 CRFs. ICLR 2015. arXiv:1412.7062.
 
 What is particular: VGG16 without the strides of its last two poolings ("hole algorithm", section 3.1), so that it
-scores every 8th pixel; fc6 is a 3x3 convolution at rate 12, of 1024 channels instead of 4096 (section 3.2, LargeFOV),
+scores every 8th pixel; fc6 is a 3x3 convolution at rate 12, of 1024 channels instead of 4096 (section 5, LargeFOV),
 after a 3x3 mean; then an ordinary bilinear enlargement, and a dense CRF (`segjax evaluate --crf`). The poolings are 3x3
 and undilated, so pixel i of the scores lies exactly on the image's pixel 8 i. The last ones may lie up to 7 pixels
 beyond an image whose sides are not 8 k + 1; the enlargement is cut there, so any size works.

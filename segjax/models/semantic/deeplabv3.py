@@ -19,7 +19,7 @@ and a 3x3 projection. The `caffe` variants are kazuto1011's also in what costs n
 convolution, the rounded-up pool, and the first block of a stage at the stage's rate.
 
 GMACs of that layout at 513x513: 70.24 at output stride 16, 245.78 at 8. Published accuracy: 77.21 mean IoU on VOC 2012
-val, resnet101 at output stride 16, one scale.
+val, resnet101 at output stride 16, one scale (table 5).
 """
 
 from __future__ import annotations

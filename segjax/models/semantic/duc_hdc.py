@@ -4,9 +4,9 @@ Wang, Chen, Yuan, Liu, Huang, Hou, Cottrell. Understanding Convolution for Seman
 arXiv:1702.08502.
 
 What is particular: dense upsampling convolution, one 3x3 convolution of the features at stride 8 to 64 scores a class,
-rearranged into 8x8 pixels (section 3.1), so nothing is interpolated; and hybrid dilated convolution (section 3.2): the
-rates 1, 2, 5, 9 in the third stage, over and over, and 5, 9, 17 in the fourth leave no pixel unseen, where equal rates
-leave a grid ("gridding").
+rearranged into 8x8 pixels, so nothing is interpolated; and hybrid dilated convolution: the rates 1, 2, 5, 9 in the
+third stage, over and over, and 5, 9, 17 in the fourth leave no pixel unseen, where equal rates leave a grid
+("gridding").
 
 Held to these published layouts, to the parameter; without hybrid rates (the `duc` variants) the counts are the same:
 

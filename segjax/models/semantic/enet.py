@@ -1,18 +1,18 @@
 """ENet: real-time semantic segmentation with a large encoder, a small decoder, and very few parameters.
 
 Adam Paszke, Abhishek Chaurasia, Sangpil Kim, Eugenio Culurciello. ENet: A deep neural network architecture for
-real-time semantic segmentation. 2016. arXiv:1606.02147. Layout: table 1 and figure 2.
+real-time semantic segmentation. 2016. arXiv:1606.02147.
 
 Particular about it: the resolution falls to 1/8 at once; bottlenecks of a quarter of the width, plain, dilated or
 asymmetric (5x1 then 1x5); PReLU; the decoder unpools with the positions of the encoder's maxima.
 
 Figures:
-  * table 3: 0.37 M parameters, 3.83 GFLOP for 640x360. The default variant has 364,338 at 19 classes: the layout of the
-    text, with a PReLU slope a channel everywhere and no bias but in the last layer. The text leaves the projections
+  * the paper: 0.37 M parameters, 3.83 GFLOP for 640x360. The default variant has 364,338 at 19 classes: the layout of
+    the text, with a PReLU slope a channel everywhere and no bias but in the last layer. The text leaves the projections
     without biases; with one in each other convolution (693 of them, all removed again by the batch normalisation that
-    follows) it would be 365,031, the paper's figure. The Caffe port of the released network has 372,551: those biases,
-    a 1x1 convolution with batch normalisation in the two downsampling shortcuts where the paper pads with zeros, and
-    ReLU in the decoder.
+    follows) it would be 365,031, which rounds to the paper's 0.37 M. The Caffe port of the released network has
+    372,551: those biases, a 1x1 convolution with batch normalisation in the two downsampling shortcuts where the paper
+    pads with zeros, and ReLU in the decoder.
   * variant "davidtvs" is the layout of a widely used PyTorch version: 351,660 at 19 classes, 350,652 at 12.
   * variant "davidtvs-2018" is that version's first layout, of which trained CamVid weights exist: 51.0 mean IoU on the
     test split with void counted, 53.3 with void ignored (docs/weights.md). Its 3x3 poolings overlap, so that two maxima
@@ -209,7 +209,7 @@ class ENet(Network):
         return self.outputs(logits)
 
     def _initial(self, x: jax.Array, train: bool) -> jax.Array:
-        """Half size: a convolution beside the pooled image (figure 2a)."""
+        """Half size: a convolution beside the pooled image."""
         learned = self.initial_features - self.in_channels
         conv = Conv(learned, 3, stride=2, use_bias=False, dtype=self.dtype, name="initial")(x)
         pooled = max_pool(x, self.initial_window, 2, self.initial_window // 3)

@@ -3,10 +3,10 @@
 Wu, Zhang, Huang, Liang, Yu. FastFCN: Rethinking Dilated Convolution in the Backbone for Semantic Segmentation. 2019.
 arXiv:1903.11816.
 
-What is particular: the encoder keeps its strides. Joint pyramid upsampling (figure 4) takes its last three stages, a
-3x3 convolution each, enlarges them to stride 8, joins them and runs four separable convolutions of rates 1, 2, 4, 8,
-which stand for what a dilated encoder would have computed at stride 8 (section 3.3). Any head for such features
-follows: that of PSPNet, of DeepLab v3 (with a 3x3 convolution before the classifier), of EncNet, or of an FCN.
+What is particular: the encoder keeps its strides. Joint pyramid upsampling takes its last three stages, a 3x3
+convolution each, enlarges them to stride 8, joins them and runs four separable convolutions of rates 1, 2, 4, 8, which
+stand for what a dilated encoder would have computed at stride 8. Any head for such features follows: that of PSPNet, of
+DeepLab v3 (with a 3x3 convolution before the classifier), of EncNet, or of an FCN.
 
 Held to these published layouts, at 59 classes, auxiliary head included, to the parameter (wuhuikai/FastFCN, whose
 counts hold 2,049,000 more for an ImageNet classifier that is never called):
@@ -18,7 +18,7 @@ counts hold 2,049,000 more for an ImageNet classifier that is never called):
 and resnet50-psp with mmsegmentation's deep stem, at 19 classes: 68,711,046. The `enc` counts lack 30,267 of the
 semantic encoding loss's classifier, which scores whole images and only in training: we leave that loss out.
 
-GMACs at 480x480 (59 classes): psp 121.62, aspp 109.72, fcn 87.60. The authors report 51.05 mean IoU on Pascal Context
+GMACs at 480x480 (59 classes): psp 121.62, aspp 109.72, fcn 87.60. The authors' README: 51.05 mean IoU on Pascal Context
 for resnet50-enc, 50.89 for resnet50-psp, 50.07 for resnet50-aspp.
 """
 

@@ -4,8 +4,8 @@ Simon Jegou, Michal Drozdzal, David Vazquez, Adriana Romero, Yoshua Bengio. The 
 Convolutional DenseNets for Semantic Segmentation. CVPR Workshops 2017. arXiv:1611.09326. Layout: tables 1 and 2.
 
 Particular about it: each layer (normalisation, ReLU, 3x3 convolution, dropout) adds its few channels to all that came
-before in its block; on the way up only the channels new in a block are enlarged, or they would grow too many
-(section 3.1); the skip connections carry the whole of each block on the way down.
+before in its block; on the way up only the channels new in a block are enlarged, or they would grow too many; the skip
+connections carry the whole of each block on the way down.
 
 Held to, to the parameter (`tests/models/test_fcdensenet.py`):
 

@@ -23,8 +23,8 @@ The transposed convolutions are learned here. In Caffe their learning rate is 0 
 
 Trainable parameters with 21 classes, wkentaro/pytorch-fcn and the authors' Caffe networks: 32s 136,152,917; 16s
 134,815,994; 8s and 8s-atonce 134,489,759 (Caffe's 8s-atonce counts two scale layers, 768 constants, more).
-Multiply-adds at 512x512: 190.19, 190.28, 190.37 G. Accuracy: VOC 2012 val, mean IoU, FCN-32s 63.6, 16s 65.0, 8s 65.5
-(wkentaro, the authors' weights).
+Multiply-adds at 512x512: 190.19, 190.28, 190.37 G. Accuracy: mean IoU, FCN-32s 63.6, 16s 65.0, 8s 65.5, 8s-atonce 65.4
+(shelhamer/fcn.berkeleyvision.org) on seg11valid: what of VOC 2011 val SBD does not train on.
 """
 
 from __future__ import annotations

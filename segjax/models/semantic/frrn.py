@@ -1,14 +1,14 @@
 """FRRN: full-resolution residual networks, A and B.
 
 Tobias Pohlen, Alexander Hermans, Markus Mathias, Bastian Leibe. Full-Resolution Residual Networks for Semantic
-Segmentation in Street Scenes. CVPR 2017. arXiv:1611.08323. Layout: table 1 and figures 2 and 3.
+Segmentation in Street Scenes. CVPR 2017. arXiv:1611.08323. Layout: TobyPDE/FRRN, `dltools/architectures.py`.
 
 Particular about it: two streams. The residual stream stays at the image's resolution and is only ever added to; the
 pooling stream goes down and up again. A full-resolution residual unit pools the residual stream to the other's size,
 convolves both together twice, which is the pooling stream from there on, and adds a 1x1 projection of it, enlarged, to
-the residual stream (equations 6 to 8).
+the residual stream.
 
-Held to, to the parameter (`tests/models/test_frrn.py`), the layout of TobyPDE/FRRN, the authors' Theano code:
+Held to, to the parameter (`tests/models/test_frrn.py`), TobyPDE/FRRN, the authors' Theano code:
 
     a, 19 classes   17,746,803   17.7 M in the paper
     b, 19 classes   24,755,699   24.8 M in the paper
@@ -17,7 +17,7 @@ The port of meetshah1995/pytorch-semseg has 16,559,075: its units are not chaine
 Differences: the enlargement of the pooling stream places pixel centres as `segjax.ops.resize` does (the paper says
 bilinear; Theano's keeps the first pixel in place), and normalisation adds 1e-5 to the variance rather than 1e-4.
 
-Accuracy, Cityscapes test: 63.0 mean IoU for a on images of a quarter of the size, 71.8 for b on those of half of it.
+Accuracy, Cityscapes: 71.8 mean IoU (the paper's abstract).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class FRRN(Network):
         return self.outputs(Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x))
 
     def _unit(self, x: jax.Array, name: str, train: bool) -> jax.Array:
-        """A residual unit without an activation behind the sum (figure 2b). [B, H, W, C] -> [B, H, W, features]."""
+        """A residual unit without an activation behind the sum. [B, H, W, C] -> [B, H, W, features]."""
         y = ConvNorm(self.features, dtype=self.dtype, name=f"{name}_conv1")(x, train)
         y = ConvNorm(self.features, act=None, dtype=self.dtype, name=f"{name}_conv2")(y, train)
         if x.shape[-1] != self.features:

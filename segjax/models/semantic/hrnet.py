@@ -17,7 +17,8 @@ Held to, to the parameter (`tests/models/test_hrnet.py`):
 The authors give the head's first convolution a bias, which the normalisation behind it removes again; mmsegmentation
 leaves it out, as we do by default. The authors' resizes have `align_corners`, mmsegmentation's have not.
 
-The paper (table 3): 65.9 M parameters, 696.2 GFLOP (348 GMACs) at 1024x2048, Cityscapes val 81.1 mean IoU for w48.
+arXiv:1908.07919, table 3, for w48: 65.9 M parameters; 696.2 "GFLOPs" at 1024x2048, which are our 747.5 G multiply-adds
+over 2^30; Cityscapes val 81.1 mean IoU.
 """
 
 from __future__ import annotations

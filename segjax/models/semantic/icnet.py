@@ -3,11 +3,11 @@
 Zhao, Qi, Shen, Shi, Jia. ICNet for Real-Time Semantic Segmentation on High-Resolution Images. ECCV 2018.
 arXiv:1704.08545.
 
-What is particular: a cascade of three resolutions (figure 2). The image at half size runs through the first stages of a
-ResNet-50 of half the width; there (stride 16) the features are halved once more, and the heavy stages, dilated, and the
-summed pyramid pooling run at a quarter of the image's resolution (stride 32). The full image sees three convolutions.
-Cascade feature fusion (figure 3) enlarges the coarser branch by two and adds the finer one, twice. In training each
-coarser branch is scored as well (cascade label guidance, section 3.3); the paper's weights are 0.16 at stride 16, 0.4
+What is particular: a cascade of three resolutions. The image at half size runs through the first stages of a ResNet-50
+of half the width; there (stride 16) the features are halved once more, and the heavy stages, dilated, and the summed
+pyramid pooling run at a quarter of the image's resolution (stride 32). The full image sees three convolutions. Cascade
+feature fusion enlarges the coarser branch by two and adds the finer one, twice. In training each coarser branch is
+scored as well (cascade label guidance, section 3.4); hellochick/ICNet-tensorflow weighs them by 0.16 at stride 16, 0.4
 at stride 8, 1 at stride 4.
 
 Held to the authors' layout: 6,699,990 parameters at 19 classes (hszhao/ICNet, icnet_cityscapes_bnnomerge.prototxt).
@@ -15,8 +15,8 @@ Ours has 6,707,321: 7,334 more for the two training classifiers, which that file
 scale of the image's channels. meetshah1995/pytorch-semseg has those too, and 1,050,624 weights that it never uses; its
 strides sit on the 3x3 convolutions (variant `semseg`).
 
-GMACs at 1025x2049: 29.81. Published accuracy: 67.7 mean IoU on Cityscapes val. Pyramid pooling is adaptive:
-the same bins at any size, where the authors' windows are made for 1025x2049 and overlap by up to a half.
+GMACs at 1025x2049: 29.81. Published accuracy: 67.7 mean IoU on Cityscapes val (hszhao/ICNet). Pyramid pooling
+is adaptive: the same bins at any size, where the authors' windows are made for 1025x2049 and overlap by up to a half.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Zhao, Shi, Qi, Wang, Jia. Pyramid Scene Parsing Network. CVPR 2017. arXiv:1612.0
 What is particular: the last stage of a ResNet at output stride 8 is pooled to 1x1, 2x2, 3x3 and 6x6 regions; each goes
 through a 1x1 convolution to 512 channels, is enlarged and joined to the stage itself (figure 3), and a 3x3 convolution
 of 512 channels and a classifier follow. A second classifier on the stage before, with weight 0.4, helps training
-(section 3.3).
+(section 4).
 
 Held to these published layouts, to the parameter, auxiliary head included:
 

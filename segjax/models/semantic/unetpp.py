@@ -1,7 +1,7 @@
 """U-Net++: a U-Net whose skips pass through nested, dense convolutions.
 
 Zhou, Siddiquee, Tajbakhsh, Liang. UNet++: A Nested U-Net Architecture for Medical Image Segmentation. DLMIA 2018.
-arXiv:1807.10165. Layout: figure 1 and equation 1.
+arXiv:1807.10165.
 
 What is particular: node (i, j) of level i and column j takes the nodes (i, 0) ... (i, j-1) and the enlarged node
 (i+1, j-1); column 0 is the encoder. Every node (0, j) is as fine as the image, so that each can have a classifier
@@ -9,8 +9,8 @@ What is particular: node (i, j) of level i and column j takes the nodes (i, 0) .
 
 Held to 4uiiurz1/pytorch-nested-unet, `NestedUNet`, to the parameter: 9,163,329 at 1 class without deep supervision
 (variant "plain", 4.85 GMACs at 96x96), 33 more for each of the three further classifiers with it. Its convolutions have
-biases although normalisations follow, and its enlargements are bilinear with aligned corners, where figure 1 has
-transposed convolutions; the paper's table 1 gives 9.04M.
+biases although normalisations follow, and its enlargements are bilinear with aligned corners, where the paper has
+transposed convolutions and 9.04M.
 """
 
 from __future__ import annotations
