@@ -16,7 +16,7 @@ class Bootstrapped(PixelLoss):
     """Cross entropy of the pixels with the smallest probability of their label, a fixed share of each image.
 
     Wu, Shen, van den Hengel. Bridging category-level and instance-level semantic image segmentation. arXiv:1605.06885.
-    FRRN trains with it: Pohlen et al., CVPR 2017, arXiv:1611.08323, section 4. Both papers fix a number of pixels; a
+    FRRN trains with it: Pohlen et al., CVPR 2017, arXiv:1611.08323. Both papers fix a number of pixels; a
     share of them does not depend on the crop.
 
     The kept pixels' mean is by class weight, and an image's weight in the batch that of all its pixels.

@@ -17,9 +17,9 @@ def class_weights(
     """Class weights of a kind, from counts over the training set. A class without a pixel gets weight 0 and a warning.
 
     median_frequency (auto): median(f) / f, where f is a class's pixels over all pixels of the images that contain it,
-      and the median is over the classes that occur (Eigen and Fergus, ICCV 2015, section 6.3.2; used by SegNet).
-    enet_log: 1 / ln(1.02 + p), where p is a class's share of all pixels (Paszke et al., ENet, arXiv:1606.02147,
-      section 5.2); between 1.4 and 50.
+      and the median is over the classes that occur (Eigen and Fergus, ICCV 2015; used by SegNet).
+    enet_log: 1 / ln(1.02 + p), where p is a class's share of all pixels (Paszke et al., ENet, arXiv:1606.02147);
+      between 1.4 and 50.
     none: ones.
 
     Args:

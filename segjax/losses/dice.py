@@ -16,7 +16,7 @@ class Dice(ImageLoss):
 
         1 - (2 * sum p[k] t[k] + smooth) / (sum p[k] + sum t[k] + smooth)
 
-    the linear denominator of Sudre et al. (Generalised Dice overlap, DLMIA 2017, equation 2), not the squares of V-Net.
+    the linear denominator of Sudre et al. (Generalised Dice overlap, DLMIA 2017), not the squares of V-Net.
     The mean over classes is weighted by the class weights and takes every class, so that a class predicted where there
     is none costs something; `smooth` makes a class that is in neither cost nothing.
 

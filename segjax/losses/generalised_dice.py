@@ -15,7 +15,7 @@ class GeneralisedDice(ImageLoss):
     """One minus the generalised dice overlap of an image.
 
     Sudre et al. Generalised Dice overlap as a deep learning loss function for highly unbalanced segmentations. DLMIA
-    2017. arXiv:1707.03237, section 2.
+    2017. arXiv:1707.03237.
 
         1 - 2 * sum_k w[k] sum p[k] t[k] / sum_k w[k] (sum p[k] + sum t[k]),    w[k] = 1 / (sum t[k])^2
 

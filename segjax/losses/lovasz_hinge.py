@@ -17,7 +17,7 @@ class LovaszHinge(ImageLoss):
     """Lovasz hinge of each image, for two classes, the second of them the foreground.
 
     Yu and Blaschko. Learning submodular losses with the Lovasz hinge. ICML 2015. In the form of Berman, Triki and
-    Blaschko. The Lovasz-Softmax loss. CVPR 2018. arXiv:1705.08790, section 2.
+    Blaschko. The Lovasz-Softmax loss. CVPR 2018. arXiv:1705.08790.
 
     The score of a pixel is s = z[1] - z[0], its error the hinge max(0, 1 - s) on the foreground, max(0, 1 + s) on the
     background. An image without foreground costs its largest error. Class weights have no place in it.

@@ -15,7 +15,7 @@ from segjax.losses.regions import class_mean, probabilities
 class LovaszSoftmax(ImageLoss):
     """Lovasz-Softmax of each image.
 
-    Berman, Triki, Blaschko. The Lovasz-Softmax loss. CVPR 2018. arXiv:1705.08790, section 3.
+    Berman, Triki, Blaschko. The Lovasz-Softmax loss. CVPR 2018. arXiv:1705.08790.
 
     For each class the Lovasz extension of its Jaccard loss at the errors |t[k] - p[k]|, p the softmax and t the one-hot
     label; the mean over the classes present in the image, by class weight. The IoU is that of an image,

@@ -26,7 +26,7 @@ class OHEM(PixelLoss):
     weight in the batch that of all its pixels.
 
     Attributes:
-      threshold: probability below which a pixel is kept; 0.7 in HRNet's and BiSeNet's code.
+      threshold: probability below which a pixel is kept; 0.7 in BiSeNet's code, 0.9 in HRNet's configurations.
       share: the least share of an image's pixels kept, rounded up to whole pixels; 1/16 in BiSeNet's code.
     """
 

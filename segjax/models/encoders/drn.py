@@ -1,8 +1,8 @@
 """Dilated residual networks C and D as feature extractors.
 
-Yu, Koltun, Funkhouser. Dilated Residual Networks. CVPR 2017. arXiv:1705.09914. Layout: section 4 and figure 5; D is the
-authors' later simplification (fyu/drn), in which the first and last levels are plain convolutions. DRN-A is a ResNet
-with other rates: `segjax/models/semantic/drn.py` has it.
+Yu, Koltun, Funkhouser. Dilated Residual Networks. CVPR 2017. arXiv:1705.09914. Layout: fyu/drn; D is the authors' later
+simplification, in which the first and last levels are plain convolutions. DRN-A is a ResNet with other rates:
+`segjax/models/semantic/drn.py` has it.
 
 What is particular: a stride of 8 kept to the end by dilation; no max-pool but a strided level of convolutions; after
 the dilated levels two more with falling rates and no shortcuts, which take away the gridding.

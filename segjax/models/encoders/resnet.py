@@ -93,7 +93,7 @@ class ResNet(Encoder):
       dilate_first: the first block of a dilated stage samples at the stage's own rate, as in the Caffe networks of
         PSPNet and DeepLab, rather than at the rate of the stage before, at which a classifier's weights fit.
       stage_rates: the rates of each stage's 3x3 convolutions, block by block and over again, instead of those that
-        follow from the output stride (hybrid dilated convolution: Wang et al., arXiv:1702.08502, section 3.2).
+        follow from the output stride (hybrid dilated convolution: Wang et al., arXiv:1702.08502).
       stride_in_1x1: see `Bottleneck`.
       ceil_pool: the max-pool keeps a last, partial window, as Caffe's does: an even side gains a pixel.
     """
