@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ConfigError
+from segjax.ops.precision import widen
 
 
 def counted_pixels(labels: jax.Array, valid: jax.Array, num_classes: int) -> jax.Array:
@@ -126,7 +127,7 @@ class Loss:
         num_classes = logits.shape[-1]
         counted = counted_pixels(labels, valid, num_classes)
         # Masking before the arithmetic, not only after, keeps 0 * inf out of the gradient.
-        logits = jnp.where(counted[..., None], logits.astype(jnp.float32), 0.0)
+        logits = jnp.where(counted[..., None], widen(logits), 0.0)
         targets = target_classes(labels, num_classes)
         per_class = jnp.ones(num_classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
         values = self.values(logits, targets, counted, per_class, label_smoothing)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.norm import BatchNorm
+from segjax.ops.precision import widen
 
 
 class Encoding(nn.Module):
@@ -32,7 +33,7 @@ class Encoding(nn.Module):
         uniform = lambda low, high: lambda key, shape: jax.random.uniform(key, shape, minval=low, maxval=high)  # noqa: E731
         codewords = self.param("codewords", uniform(-bound, bound), (self.codes, depth))
         smoothing = self.param("smoothing", uniform(-1.0, 0.0), (self.codes,))
-        x = x.astype(jnp.float32).reshape(x.shape[0], -1, depth)
+        x = widen(x).reshape(x.shape[0], -1, depth)
         # |x - d|^2 and the sum of residuals, expanded: the differences themselves would be N x K x D numbers.
         distances = jnp.square(x).sum(-1)[..., None] - 2 * x @ codewords.T + jnp.square(codewords).sum(-1)
         shares = nn.softmax(smoothing * distances, axis=-1)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.nn.conv import Conv, ConvNorm
+from segjax.ops.precision import widen
 from segjax.ops.resize import resize
 
 
@@ -41,7 +42,7 @@ class FCNHead(nn.Module):
 def enlarge(logits: jax.Array, size: tuple[int, int], align_corners: bool = False) -> jax.Array:
     """Logits [B, h, w, K] at the image's size: float32 [B, H, W, K]. At full resolution bfloat16 would round
     neighbouring logits onto each other."""
-    return resize(logits.astype(jnp.float32), size, align_corners=align_corners)
+    return resize(widen(logits), size, align_corners=align_corners)
 
 
 def enlarge_from_grid(logits: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:

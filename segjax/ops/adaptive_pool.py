@@ -16,6 +16,7 @@ from segjax.core.errors import ModelError
 from segjax.ops.geometry import Pair
 from segjax.ops.halo import map_rows, row_shards
 from segjax.ops.linear_map import along_axis
+from segjax.ops.precision import wide_type
 
 Bins = int | None | tuple[int | None, int | None]
 
@@ -107,7 +108,7 @@ def _bin_maxima_backward(count: int, axis: int, saved: tuple[jax.Array, jax.Arra
     # The bins that a pixel is in, turn by turn: one, or two where neighbours share it.
     size, member = x.shape[axis], _membership(x.shape[axis], count)
     turns = np.argsort(~member, axis=0, kind="stable")[: member.sum(0).max()]
-    total = jnp.zeros(x.shape, jnp.float32)
+    total = jnp.zeros(x.shape, wide_type(x.dtype))
     for own in turns:
         pixel = np.arange(size)
         within = np.where(member[own, pixel], pixel - bin_edges(size, count)[0][own], -1)

@@ -14,6 +14,7 @@ from segjax.core.errors import ModelError
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
 from segjax.ops.halo import map_windows, row_shards
+from segjax.ops.precision import wide_type, widen
 from segjax.ops.stem import fold_stride
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -130,9 +131,10 @@ def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, gro
 def _atrous_crop(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """Each tap multiplies only the rectangle it sees of the image; a tap wholly in the padding is skipped."""
     size, rectangles = _rectangles(x.shape, kernel.shape, rate, pads)
-    total = jnp.zeros((x.shape[0], *size, kernel.shape[-1]), jnp.float32)
+    wide = wide_type(x.dtype)
+    total = jnp.zeros((x.shape[0], *size, kernel.shape[-1]), wide)
     for (i, j), seen, written in rectangles:
-        tap = jnp.dot(_cut(x, seen), kernel[i, j], preferred_element_type=jnp.float32)
+        tap = jnp.dot(_cut(x, seen), kernel[i, j], preferred_element_type=wide)
         total = total + _embed(tap, written, size)
     return total.astype(x.dtype)
 
@@ -168,14 +170,15 @@ def _atrous_forward(x, kernel, rate, pads):
 
 def _atrous_backward(rate, pads, saved, gradient):
     x, kernel = saved
-    dx = jnp.zeros_like(x, jnp.float32)
+    wide = wide_type(x.dtype)
+    dx = jnp.zeros_like(x, wide)
     taps = {tap: jnp.zeros_like(kernel[tap]) for tap in np.ndindex(*kernel.shape[:2])}
     for tap, seen, written in _rectangles(x.shape, kernel.shape, rate, pads)[1]:
         outer = _cut(gradient, written)
-        back = jnp.dot(outer, kernel[tap].T, preferred_element_type=jnp.float32)
+        back = jnp.dot(outer, kernel[tap].T, preferred_element_type=wide)
         dx = dx + _embed(back, seen, x.shape[1:3])
         inner, outer = (a.reshape(-1, a.shape[-1]) for a in (_cut(x, seen), outer))
-        taps[tap] = jnp.dot(inner.T, outer, preferred_element_type=jnp.float32).astype(kernel.dtype)
+        taps[tap] = jnp.dot(inner.T, outer, preferred_element_type=wide).astype(kernel.dtype)
     return dx.astype(x.dtype), jnp.stack(list(taps.values())).reshape(kernel.shape)
 
 
@@ -189,7 +192,7 @@ def _depthwise_shift(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, 
     """Depthwise convolution as a sum of shifted products; kernel [kh, kw, 1, C]."""
     total = 0.0
     for i, j, shifted in _shifts(x, kernel.shape, stride, rate, pads):
-        total = total + shifted.astype(jnp.float32) * kernel[i, j, 0]
+        total = total + widen(shifted) * kernel[i, j, 0]
     return total.astype(x.dtype)
 
 
@@ -211,7 +214,7 @@ def _depthwise_forward(x, kernel, stride, rate, pads):
 def _depthwise_backward(stride, rate, pads, saved, gradient):
     x, kernel = saved
     taps = [
-        jnp.sum(shifted.astype(jnp.float32) * gradient, axis=(0, 1, 2))
+        jnp.sum(widen(shifted) * gradient, axis=(0, 1, 2))
         for _, _, shifted in _shifts(x, kernel.shape, stride, rate, pads)
     ]
     # With the stride's gaps filled with zeros, the input's gradient is the full correlation with the flipped kernel.

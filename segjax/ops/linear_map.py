@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 
 from segjax.ops.halo import multiply_rows, row_shards
+from segjax.ops.precision import wide_type
 
 
 def along_axis(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
@@ -41,7 +42,7 @@ def _multiply(matrix: jax.Array, x: jax.Array) -> jax.Array:
         return matrix * x
     # A reduced-precision product would round every pixel of a float32 image to bfloat16 (TPU) or TF32 (GPU).
     exact = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    return jnp.matmul(matrix, x, precision=exact, preferred_element_type=jnp.float32).astype(x.dtype)
+    return jnp.matmul(matrix, x, precision=exact, preferred_element_type=wide_type(x.dtype)).astype(x.dtype)
 
 
 _multiply.defvjp(lambda matrix, x: (_multiply(matrix, x), matrix), lambda matrix, g: (None, _multiply(matrix.T, g)))

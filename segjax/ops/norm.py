@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.precision import widen
+
 # Values of a channel up to which a second pass over them costs nothing that matters.
 _FEW = 4096
 
@@ -17,7 +19,7 @@ def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     Two passes over few values, such as an image's means, which often lie so close together that nothing would be left
     of that difference. Under a mesh the sums run over the global batch, so the statistics are synchronised.
     """
-    wide = x.astype(jnp.float32)
+    wide = widen(x)
     axes = tuple(range(x.ndim - 1))
     mean = jnp.mean(wide, axis=axes)
     if x.size // x.shape[-1] <= _FEW:

@@ -15,6 +15,7 @@ from jax import lax
 from segjax.core.errors import ModelError
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
 from segjax.ops.halo import map_windows, row_shards
+from segjax.ops.precision import wide_type, widen
 
 # A larger window takes XLA's own reduction, whose program does not grow with it.
 _MOST_SLICES = 25
@@ -54,7 +55,7 @@ def avg_pool(
     sizes, around = x.shape[1:3], pair(padding)
     window, stride, pads = _windows(x, window, stride, padding, ceil_mode)
 
-    total = _over_rows(lambda part, pads: _sum(part.astype(jnp.float32), window, stride, pads), x, window, stride, pads)
+    total = _over_rows(lambda part, pads: _sum(widen(part), window, stride, pads), x, window, stride, pads)
     counts = []
     for axis in (0, 1):
         starts = np.arange(total.shape[1 + axis]) * stride[axis] - around[axis]
@@ -154,7 +155,7 @@ def pool_index(
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, 1, 1, C], the mean over the image, taken in float32, of x's dtype."""
-    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(x.dtype)
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=wide_type(x.dtype)).astype(x.dtype)
 
 
 def _over_rows(pool, x: jax.Array, window: Pair, stride: Pair, pads: tuple[Pair, Pair], fill: float = 0):

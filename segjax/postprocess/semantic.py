@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.schema import IGNORE
+from segjax.ops.precision import widen
 
 
 def inside(sizes: jax.Array, height: int, width: int) -> jax.Array:
@@ -40,7 +41,7 @@ def labels_of(scores: jax.Array, sizes: jax.Array) -> jax.Array:
 
 def probabilities_of(logits: jax.Array) -> jax.Array:
     """Softmax over the last axis in float32."""
-    return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    return jax.nn.softmax(widen(logits), axis=-1)
 
 
 def entropy(probabilities: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from segjax.models.encoders.atrous import Stage, atrous_stages
 from segjax.nn.conv import Conv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import avg_pool, max_pool
+from segjax.ops.precision import widen
 
 
 class DenseLayer(nn.Module):
@@ -93,7 +94,7 @@ def _halved(x: jax.Array, stage: Stage) -> jax.Array:
     rate = stage.first_rate
     padded = jnp.pad(x, ((0, 0), (0, rate), (0, rate), (0, 0)), mode="edge")
     corners = [padded[:, i : i + height, j : j + width] for i in (0, rate) for j in (0, rate)]
-    return sum(corner.astype(jnp.float32) for corner in corners).astype(x.dtype) / 4
+    return sum(widen(corner) for corner in corners).astype(x.dtype) / 4
 
 
 VARIANTS = {

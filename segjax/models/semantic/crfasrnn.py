@@ -30,6 +30,7 @@ from segjax.core.registry import create_model
 from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
 from segjax.models.base import Network
 from segjax.nn.crf import CRFasRNN
+from segjax.ops.precision import widen
 
 PAPER = "Zheng et al. Conditional Random Fields as Recurrent Neural Networks. ICCV 2015. arXiv:1502.03240"
 
@@ -89,7 +90,7 @@ class CRFasRNNNetwork(Network):
         unary = self.unary(images, train and not self.frozen)
         if self.frozen:
             unary = jax.lax.stop_gradient(unary)
-        pixels = images.astype(jnp.float32) * jnp.asarray(self.std, jnp.float32)
+        pixels = widen(images) * jnp.asarray(self.std, jnp.float32)
         logits = self.crf(unary[LOGITS], pixels, train)
         return self.outputs(logits, unary.get(AUX_LOGITS, ()), unary.get(FEATURES))
 

@@ -37,6 +37,7 @@ from segjax.models.encoders import create_encoder
 from segjax.models.encoders.vgg import FullyConnected
 from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge
+from segjax.ops.precision import widen
 from segjax.ops.resize import resize
 
 PAPER = "Chen, Papandreou, Kokkinos, Murphy, Yuille. DeepLab (v2). TPAMI 2018. arXiv:1606.00915"
@@ -87,7 +88,7 @@ class DeepLabV2(Network):
 
         def scores(x: jax.Array) -> jax.Array:
             x = encoder(x, train)[32]
-            return sum(branch(x, train) for branch in branches).astype(jnp.float32)
+            return widen(sum(branch(x, train) for branch in branches))
 
         first = scores(images)
         others = [scores(resize(images, scale=scale)) for scale in self.scales]

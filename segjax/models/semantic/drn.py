@@ -24,13 +24,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge
 from segjax.ops.linear_map import along_axis
+from segjax.ops.precision import widen
 from segjax.ops.resize import resize_matrix
 
 PAPER = "Yu, Koltun, Funkhouser. Dilated Residual Networks. CVPR 2017. arXiv:1705.09914"
@@ -78,7 +78,7 @@ class DRNSeg(Network):
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(encoder(images, train)[32])
         if not self.zero_border:
             return self.outputs(enlarge(logits, images.shape[1:3]))
-        logits = logits.astype(jnp.float32)
+        logits = widen(logits)
         for axis in (1, 2):
             logits = along_axis(_towards_zeros(logits.shape[axis], self.output_stride), logits, axis)
         return self.outputs(logits)

@@ -35,6 +35,7 @@ from segjax.models.encoders import create_encoder
 from segjax.models.encoders.hrnet import concatenated
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead, enlarge
+from segjax.ops.precision import wide_type, widen
 
 PAPER = "Yuan, Chen, Wang. Object-Contextual Representations. ECCV 2020. arXiv:1909.11065"
 
@@ -73,7 +74,7 @@ class _ObjectAttention(nn.Module):
         query = transformed(x, "query", 2)
         key = transformed(objects, "key", 2)[:, :, 0]
         value = transformed(objects, "value", 1)[:, :, 0]
-        scores = jnp.einsum("bhwc,bkc->bhwk", query, key, preferred_element_type=jnp.float32)
+        scores = jnp.einsum("bhwc,bkc->bhwk", query, key, preferred_element_type=wide_type(query.dtype))
         share = nn.softmax(scores * self.key_features**-0.5).astype(self.dtype)
         context = jnp.einsum("bhwk,bkc->bhwc", share, value)
         return ConvNorm(x.shape[-1], 1, dtype=self.dtype, name="out")(context, train)
@@ -142,7 +143,7 @@ class OCRNet(Network):
 def _objects(x: jax.Array, regions: jax.Array) -> jax.Array:
     """The objects' representations (equation 4): the mean of the pixels [B, h, w, C], weighted by the softmax of each
     class's scores [B, h, w, K] over the image. [B, K, 1, C]."""
-    share = nn.softmax(regions.astype(jnp.float32), axis=(1, 2)).astype(x.dtype)
+    share = nn.softmax(widen(regions), axis=(1, 2)).astype(x.dtype)
     return jnp.einsum("bhwk,bhwc->bkc", share, x)[:, :, None]
 
 

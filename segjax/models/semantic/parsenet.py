@@ -28,6 +28,7 @@ from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge_from_grid
 from segjax.ops.pooling import global_avg_pool
+from segjax.ops.precision import widen
 
 PAPER = "Liu, Rabinovich, Berg. ParseNet: Looking Wider to See Better. ICLR 2016 workshop. arXiv:1506.04579"
 
@@ -54,7 +55,7 @@ class UnitLength(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.constant(self.start), (x.shape[-1],), jnp.float32)
-        x = x.astype(jnp.float32)
+        x = widen(x)
         # Zeros after a ReLU are common: without the constant their gradient is NaN.
         return (x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-10) * scale).astype(self.dtype)
 
