@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+from segjax.ops.precision import widen
 
 
 class Network(nn.Module):
@@ -74,9 +75,9 @@ class Network(nn.Module):
     ) -> dict[str, Any]:
         """The dict to return: float32 logits, `aux_logits` if any are given (give them in training only), `features`
         by stride if given."""
-        result: dict[str, Any] = {LOGITS: logits.astype(jnp.float32)}
+        result: dict[str, Any] = {LOGITS: widen(logits)}
         if aux:
-            result[AUX_LOGITS] = tuple(head.astype(jnp.float32) for head in aux)
+            result[AUX_LOGITS] = tuple(widen(head) for head in aux)
         if features is not None:
             result[FEATURES] = dict(features)
         return result
