@@ -22,7 +22,10 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0 done, 1 done with failures, 2 bad input, 130 interrupted."""
+    """Runs one verb; returns the exit status.
+
+    0 done, 1 done with failures, 2 bad input, 75 (`EXIT_RESUME`) to be gone on with, 130 interrupted.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,16 @@ def check_sizes(config: Config, stride: int) -> None:
 class Scorer:
     """Scores parameters on a split, through the same program that predicts."""
 
-    def __init__(self, model: Any, task: SemanticTask, info: DatasetInfo, config: Config, mesh: Any):
-        self._task, self._config, self._info = task, config, info
+    def __init__(
+        self,
+        model: Any,
+        task: SemanticTask,
+        info: DatasetInfo,
+        config: Config,
+        mesh: Any,
+        on_batch: Callable[[int], None] | None = None,
+    ):
+        self._task, self._config, self._info, self._on_batch = task, config, info, on_batch
         self._predictor = Predictor(
             model,
             {},
@@ -102,6 +110,7 @@ class Scorer:
             self._task,
             place=predictor.place,
             per_image=per_image,
+            on_batch=self._on_batch,
         )
 
     def finish(self, source: Source, split: str, workdir: Path) -> None:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segjax.cli.runtime import add_process_arguments, join, prepare_jax
+
+if TYPE_CHECKING:
+    from segjax.core.config import Config
+    from segjax.parallel.watchdog import Watchdog
 
 TAKES_OVERRIDES = True
 
@@ -11,26 +19,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE.py[:arg]", required=True, help="Python file with get_config()")
     parser.add_argument("--workdir", metavar="DIR", help="where the run is kept; default runs/NAME")
     parser.add_argument("--resume", action="store_true", help="go on from the workdir's last checkpoint")
+    add_process_arguments(parser)
     parser.epilog = "Any key of the config can be set as --config.key=value, such as --config.train.steps=100."
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from segjax.core.config import load_config
-    from segjax.core.registry import create_model, resolve
+    from segjax.core.registry import resolve
 
     # --- What can be wrong is looked at before anything heavy is imported.
     config = load_config(args.config, args.overrides)
     resolve(config.model.name)
     workdir = Path(args.workdir or f"runs/{config.name}")
 
-    from segjax.cli.runtime import prepare_jax
-
     prepare_jax()
+    with join(args, config.parallel) as watchdog:
+        return _train(config, workdir, args.resume, watchdog)
+
+
+def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> int:
     import jax.numpy as jnp
 
     from segjax.cli import scoring
+    from segjax.core.errors import EXIT_RESUME
+    from segjax.core.registry import create_model
     from segjax.data.augment import make_train_transform
     from segjax.data.dataset import open_dataset
     from segjax.data.pipeline import train_batches
@@ -71,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     transform = make_train_transform(config.augment, info, config.data.crop_size)
 
     # --- Train, scoring the validation split on the way.
-    scorer = scoring.Scorer(model, task, info, config, mesh)
+    scorer = scoring.Scorer(model, task, info, config, mesh, on_batch=lambda images: watchdog.at(doing="evaluation"))
     result = train(
         config,
         model=model,
@@ -82,12 +94,14 @@ def run(args: argparse.Namespace) -> int:
         steps=steps_of(config, len(source)),
         workdir=workdir,
         evaluate=lambda state: scorer.score(scored[splits[0]], state.eval_variables)["metrics"],
-        resume=args.resume,
+        resume=resume,
+        watchdog=watchdog,
     )
     batches.close()
     if result.interrupted is not None:
-        return 1
+        return EXIT_RESUME
 
     # --- The best checkpoint, on the final split; the report.
+    watchdog.at(doing="final evaluation", patient=True)
     scorer.finish(scored[splits[1]], splits[1], workdir)
     return 0

@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_RESUME = 75
+"""Exit status of a run that another start with --resume can finish: preempted, or a process of it was lost
+(EX_TEMPFAIL of sysexits.h). Launchers restart on it."""
+
 
 class SegjaxError(Exception):
     """Base of every error that is the input's fault; the command line prints it as one line and exits with 2."""
@@ -36,6 +40,10 @@ class WeightsError(SegjaxError):
 
 class StorageError(SegjaxError):
     """A file that could not be written, no space left for one."""
+
+
+class ClusterError(SegjaxError):
+    """Processes of one run that do not find each other or do not fit together."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from segjax.core.errors import ConfigError, SegjaxError
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import check_batch_size, to_global
+from segjax.parallel.watchdog import Watchdog
 from segjax.training.checkpoint import Checkpointer
 from segjax.training.preemption import Preemption
 from segjax.training.pretrained import pretrained
@@ -59,6 +60,7 @@ def train(
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None,
     resume: bool = False,
     variables: Mapping[str, Any] | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Result:
     """Trains for `steps` optimiser steps and leaves checkpoints and logs in `workdir`.
 
@@ -77,6 +79,7 @@ def train(
       evaluate: scores a state; the numbers of its result are logged, and rank checkpoints. None: no evaluation.
       resume: go on from the last whole checkpoint in `workdir`, or start where there is none.
       variables: initial variables; default: the network's own, by `config.seed`. `config.init` goes into them.
+      watchdog: is told where this process stands among several.
 
     Raises:
       ConfigError: a batch size or mesh that does not fit the devices.
@@ -85,6 +88,7 @@ def train(
       SegjaxError: a loss that is not finite, where `config.train.stop_on_nan` is set.
     """
     settings = config.train
+    watchdog = watchdog or Watchdog()
     first = jax.process_index() == 0
     mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
     check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
@@ -129,11 +133,13 @@ def train(
     try:
         with jax.set_mesh(mesh), Preemption() as preemption:
             while step < steps and interrupted is None:
+                watchdog.at(step + 1, "waiting for data")
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - asked
                 batch = to_global(batch, mesh)
                 if compiled is None:  # once, for the shape of the first batch
+                    watchdog.at(doing="compilation", patient=True)
                     began = time.perf_counter()
                     lowered = program.step.lower(state, batch)
                     compiled = lowered.compile()
@@ -142,8 +148,9 @@ def train(
                     meter = Meter(settings.batch_size, flops, peak)
                     waited = 0.0  # before the clock started
 
-                state, values = compiled(state, batch)
                 step += 1
+                watchdog.at(step, "train step")
+                state, values = compiled(state, batch)
                 history.add(step, values)
                 meter.add(waited)
                 console.advance(step)
@@ -158,10 +165,12 @@ def train(
                     meter.reset()
                 scores = None
                 if due_eval and interrupted is None:  # a machine that is taken away has no time for it
+                    watchdog.at(step, "evaluation", patient=True)
                     scores = metrics = dict(evaluate(state))
                     writer.write(step, "eval", scores)
                     console.line(_eval_line(step, scores))
                 if due_save:
+                    watchdog.at(step, "checkpoint", patient=True)
                     checkpointer.save(step, state, iterator=batches.get_state(), metrics=scores)
                     saved = step
                 if due_eval or due_save:
