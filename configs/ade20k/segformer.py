@@ -1,8 +1,9 @@
 """SegFormer B0 on ADE20K, 150 classes.
 
 The recipe of Xie et al. 2021 (arXiv:2105.15203, section 4.1, and their code): AdamW, rate 6e-5 after 1,500 steps of
-warm-up, ten times that in the decoder, poly 1, 16 images a step, 160,000 steps, zoom 0.5 to 2, from ImageNet's
-weights. The paper's score, ADE20K val, one scale: 37.4 mean IoU.
+warm-up, ten times that in the decoder, poly 1, 16 images a step, 160,000 steps, zoom 0.5 to 2 (there of images
+brought to a short side of 512, here of the images as they are), from ImageNet's weights. The paper's score (table 1),
+ADE20K val, one scale: 37.4 mean IoU.
 
     segjax train --config=configs/ade20k/segformer.py --config.data.root=ADE20K
 

@@ -1,7 +1,8 @@
 """UPerNet on ADE20K, 150 classes.
 
-The recipe of mmsegmentation: SGD, rate 0.01 falling to 1e-4, 16 images a step,
-160,000 steps, zoom 0.5 to 2, from ImageNet's weights.
+The recipe of mmsegmentation: SGD, rate 0.01 falling to 1e-4, 16 images a step, 160,000 steps, zoom 0.5 to 2 (there of
+images brought to a short side of 512, here of the images as they are), from ImageNet's weights. Its score
+(configs/upernet/README.md), ADE20K val, one scale: 42.05 mean IoU.
 
     segjax train --config=configs/ade20k/upernet.py --config.data.root=ADE20K
 

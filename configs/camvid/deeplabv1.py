@@ -1,5 +1,5 @@
 """DeepLab v1 (LargeFOV) on CamVid, 11 classes, 480x360, from scratch; the optimiser of Chen et al. 2015
-(arXiv:1412.7062), section 4: SGD with momentum 0.9, weight decay 5e-4; the poly schedule is v2's.
+(arXiv:1412.7062), section 5: SGD with momentum 0.9, weight decay 5e-4; the poly schedule is v2's.
 
     segjax train --config=configs/camvid/deeplabv1.py --config.data.root=CAMVID        # accelerator
 

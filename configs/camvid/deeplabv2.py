@@ -1,5 +1,5 @@
 """DeepLab v2 on CamVid, 11 classes, 480x360, from scratch; the optimiser of Chen et al. 2018 (arXiv:1606.00915),
-section 4.1: SGD with momentum 0.9, weight decay 5e-4, poly 0.9, random scales 0.5 to 1.5; the losses of all scales
+section 4: SGD with momentum 0.9, weight decay 5e-4, poly 0.9, random scales 0.5 to 1.5; the losses of all scales
 count alike.
 
     segjax train --config=configs/camvid/deeplabv2.py --config.data.root=CAMVID        # accelerator

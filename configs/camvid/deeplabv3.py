@@ -1,5 +1,5 @@
-"""DeepLab v3 on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Chen et al. 2017 (arXiv:1706.05587).
+"""DeepLab v3 on CamVid, 11 classes, 480x360, from scratch; poly 0.9 and random scales 0.5 to 2 as in Chen et al. 2017
+(arXiv:1706.05587), section 4.1; SGD with momentum 0.9.
 
     segjax train --config=configs/camvid/deeplabv3.py --config.data.root=CAMVID
 

@@ -1,5 +1,5 @@
-"""DeepLab v3+ on CamVid, 11 classes, 480x360, from scratch; the optimiser of Chen et al. 2018 (arXiv:1802.02611),
-section 4: SGD with momentum 0.9, poly 0.9, random scales 0.5 to 2.
+"""DeepLab v3+ on CamVid, 11 classes, 480x360, from scratch; poly 0.9 and random scales 0.5 to 2 as in Chen et al. 2018
+(arXiv:1802.02611), section 4; SGD with momentum 0.9.
 
     segjax train --config=configs/camvid/deeplabv3plus.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/deeplabv3plus.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

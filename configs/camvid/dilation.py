@@ -1,6 +1,6 @@
 """Dilation8 on CamVid, 11 classes, 480x360, from scratch; the optimiser of Yu and Koltun 2016 (arXiv:1511.07122),
-section 4: SGD with momentum 0.9. Front end and context module train together here; the authors trained one after the
-other.
+section 4: SGD with momentum 0.9. Front end and context module train together here; the authors trained the front end
+first (appendix A.1).
 
     segjax train --config=configs/camvid/dilation.py --config.data.root=CAMVID        # accelerator
 

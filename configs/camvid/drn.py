@@ -1,5 +1,5 @@
-"""DRN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and random crops as in Yu et al. 2017
-(arXiv:1705.09914), section 5.3.
+"""DRN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9, weight decay 1e-4 and random crops as in
+fyu/drn (Yu et al. 2017, arXiv:1705.09914), whose rate falls by steps; poly here.
 
     segjax train --config=configs/camvid/drn.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/drn.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

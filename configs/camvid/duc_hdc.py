@@ -1,5 +1,5 @@
-"""DUC-HDC on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Wang et al. 2018 (arXiv:1702.08502).
+"""DUC-HDC on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 as in TuSimple/TuSimple-DUC (Wang et
+al. 2018, arXiv:1702.08502), whose rate falls by steps; poly 0.9 here.
 
     segjax train --config=configs/camvid/duc_hdc.py --config.data.root=CAMVID
 

@@ -1,4 +1,4 @@
-"""ENet on CamVid, 11 classes, 480x360, from scratch; after Paszke et al. 2016 (arXiv:1606.02147), section 5.2.
+"""ENet on CamVid, 11 classes, 480x360, from scratch; the class weights of Paszke et al. 2016 (arXiv:1606.02147).
 
     segjax train --config=configs/camvid/enet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/enet.py:cpu --config.data.root=CAMVID    # two CPU cores

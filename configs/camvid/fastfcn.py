@@ -1,5 +1,5 @@
-"""FastFCN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Wu et al. 2019 (arXiv:1903.11816).
+"""FastFCN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9, weight decay 1e-4 and poly 0.9 as in
+wuhuikai/FastFCN (Wu et al. 2019, arXiv:1903.11816).
 
     segjax train --config=configs/camvid/fastfcn.py --config.data.root=CAMVID
 

@@ -1,5 +1,5 @@
-"""FC-DenseNet on CamVid, 11 classes, 480x360, from scratch; after Jegou et al. 2017 (arXiv:1611.09326), section 4.1:
-RMSprop there, AdamW here at the same initial rate of 1e-3, weight decay 1e-4.
+"""FC-DenseNet on CamVid, 11 classes, 480x360, from scratch; after SimJeg/FC-DenseNet (Jegou et al. 2017,
+arXiv:1611.09326): RMSprop there, AdamW here at the same initial rate of 1e-3, weight decay 1e-4.
 
     segjax train --config=configs/camvid/fcdensenet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/fcdensenet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

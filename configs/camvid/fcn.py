@@ -1,5 +1,5 @@
-"""FCN-8s on CamVid, 11 classes, 480x360, from scratch; trained at once, with the optimiser of Shelhamer et al. 2017
-(arXiv:1605.06211), section 4.3: SGD with momentum 0.9, weight decay 5e-4, no augmentation but mirroring.
+"""FCN-8s on CamVid, 11 classes, 480x360, from scratch; trained at once; SGD with momentum 0.9 as in Long et al. 2015
+(arXiv:1411.4038), section 4.3, and the weight decay of the authors' solvers, 5e-4; no augmentation but mirroring.
 
     segjax train --config=configs/camvid/fcn.py --config.data.root=CAMVID        # accelerator
 

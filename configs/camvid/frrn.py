@@ -1,5 +1,5 @@
-"""FRRN on CamVid, 11 classes, 480x360, from scratch; after Pohlen et al. 2017 (arXiv:1611.08323), section 4: Adam at
-1e-3, a bootstrapped cross-entropy.
+"""FRRN on CamVid, 11 classes, 480x360, from scratch; after TobyPDE/FRRN (Pohlen et al. 2017, arXiv:1611.08323):
+Adam at 1e-3, a bootstrapped cross-entropy.
 
     segjax train --config=configs/camvid/frrn.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/frrn.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

@@ -1,5 +1,5 @@
-"""GCN on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Peng et al. 2017 (arXiv:1703.02719).
+"""GCN on CamVid, 11 classes, 480x360, from scratch; SGD with weight decay 5e-4 as in Peng et al. 2017
+(arXiv:1703.02719), who take one image a step and momentum 0.99; momentum 0.9 and poly 0.9 here.
 
     segjax train --config=configs/camvid/gcn.py --config.data.root=CAMVID
 

@@ -1,5 +1,5 @@
-"""HRNetV2 on CamVid, 11 classes, 480x360, from scratch; the optimiser of Sun et al. 2019 (arXiv:1904.04514), section 4:
-SGD with momentum 0.9, poly 0.9, random scales 0.5 to 2.
+"""HRNetV2 on CamVid, 11 classes, 480x360, from scratch; the optimiser of Wang et al. (arXiv:1908.07919), section 5: SGD
+with momentum 0.9, weight decay 5e-4, poly 0.9, random scales 0.5 to 2.
 
     segjax train --config=configs/camvid/hrnet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/hrnet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

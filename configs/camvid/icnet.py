@@ -1,5 +1,5 @@
 """ICNet on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Zhao et al. 2018 (arXiv:1704.08545).
+mmsegmentation's ICNet (Zhao et al. 2018, arXiv:1704.08545).
 
     segjax train --config=configs/camvid/icnet.py --config.data.root=CAMVID
 

@@ -1,5 +1,5 @@
-"""LinkNet on CamVid, 11 classes, 480x360, from scratch; Chaurasia and Culurciello 2017 (arXiv:1707.03718), section IV,
-train with RMSProp at 5e-4 and weigh the classes; here AdamW.
+"""LinkNet on CamVid, 11 classes, 480x360, from scratch; e-lab/LinkNet (Chaurasia and Culurciello 2017,
+arXiv:1707.03718) trains with RMSProp at 5e-4 and ENet's class weights; here AdamW and median frequency.
 
     segjax train --config=configs/camvid/linknet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/linknet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

@@ -1,5 +1,6 @@
-"""OCRNet on CamVid, 11 classes, 480x360, from scratch; the optimiser of Yuan et al. 2020 (arXiv:1909.11065), section 4:
-SGD with momentum 0.9, poly 0.9, random scales 0.5 to 2, the soft regions' loss weighted 0.4.
+"""OCRNet on CamVid, 11 classes, 480x360, from scratch; the optimiser of openseg.pytorch (Yuan et al. 2020,
+arXiv:1909.11065): SGD with momentum 0.9, weight decay 5e-4, poly, random scales 0.5 to 2, the soft regions' loss
+weighted 0.4.
 
     segjax train --config=configs/camvid/ocr.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/ocr.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

@@ -1,5 +1,5 @@
-"""ParseNet on CamVid, 11 classes, 480x360, from scratch; as Liu et al. 2016 (arXiv:1506.04579) by DeepLab's recipe:
-SGD with momentum 0.9, weight decay 5e-4, poly.
+"""ParseNet on CamVid, 11 classes, 480x360, from scratch; the recipe of configs/camvid/deeplabv1.py, whose base it
+has (Liu et al. 2016, arXiv:1506.04579): SGD with momentum 0.9, weight decay 5e-4, poly.
 
     segjax train --config=configs/camvid/parsenet.py --config.data.root=CAMVID        # accelerator
 

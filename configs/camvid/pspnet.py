@@ -1,5 +1,5 @@
-"""PSPNet on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Zhao et al. 2017 (arXiv:1612.01105).
+"""PSPNet on CamVid, 11 classes, 480x360, from scratch; SGD at 0.01 with momentum 0.9, weight decay 1e-4 and poly 0.9 as
+in hszhao/semseg (Zhao et al. 2017, arXiv:1612.01105).
 
     segjax train --config=configs/camvid/pspnet.py --config.data.root=CAMVID
 

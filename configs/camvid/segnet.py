@@ -1,4 +1,4 @@
-"""SegNet on CamVid, 11 classes, 480x360, from scratch; Badrinarayanan et al. 2017 (arXiv:1511.00561), section 4.1:
+"""SegNet on CamVid, 11 classes, 480x360, from scratch; Badrinarayanan et al. 2017 (arXiv:1511.00561), section 3.2:
 SGD with momentum 0.9 and a fixed rate of 0.1, batches of 12, median-frequency weights.
 
     segjax train --config=configs/camvid/segnet.py --config.data.root=CAMVID        # accelerator

@@ -1,6 +1,7 @@
 """SETR with the naive decoder on ViT-B/16, CamVid, 11 classes, 480x360; the optimiser of Zheng et al. 2021
-(arXiv:2012.15840), section 4.1: SGD with momentum 0.9 and poly 0.9, auxiliary heads of weight 0.4. The paper starts
-from ImageNet weights; so few images do not train a vision transformer from scratch: give some by --config.init.
+(arXiv:2012.15840), section 4.1: SGD with momentum 0.9 and poly 0.9; auxiliary heads of weight 0.4 (fudan-zvg/SETR). The
+paper starts from ImageNet weights; so few images do not train a vision transformer from scratch: give some by
+--config.init.
 
     segjax train --config=configs/camvid/setr.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/setr.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

@@ -1,5 +1,5 @@
-"""U-Net++ with deep supervision on CamVid, 11 classes, 480x360, from scratch; Zhou et al. 2018 (arXiv:1807.10165),
-section 3, train with Adam at 3e-4 and have no CamVid run.
+"""U-Net++ with deep supervision on CamVid, 11 classes, 480x360, from scratch; the paper (Zhou et al. 2018,
+arXiv:1807.10165) has no CamVid run.
 
     segjax train --config=configs/camvid/unetpp.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/unetpp.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

@@ -1,5 +1,5 @@
-"""UPerNet on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9 and poly 0.9 as in
-Xiao et al. 2018 (arXiv:1807.10221).
+"""UPerNet on CamVid, 11 classes, 480x360, from scratch; SGD with momentum 0.9, weight decay 1e-4 and poly 0.9 as in
+CSAILVision/semantic-segmentation-pytorch (Xiao et al. 2018, arXiv:1807.10221).
 
     segjax train --config=configs/camvid/upernet.py --config.data.root=CAMVID
 

@@ -1,7 +1,8 @@
 """ENet on Cityscapes, 19 classes, 2048x1024.
 
-The recipe of Paszke et al. 2016 (arXiv:1606.02147, section 5): Adam, rate 5e-4, weight decay 2e-4 (decoupled here),
-10 images a step, half the resolution, logarithmic class weights. The paper does not tell the steps: 300 passes here.
+The recipe of e-lab/ENet-training, by the authors of Paszke et al. 2016 (arXiv:1606.02147): Adam, rate 5e-4, a tenth of
+it after every 100 of 300 passes, weight decay 2e-4 (decoupled here), 10 images a step, half the resolution; logarithmic
+class weights. The authors train the encoder first; here the whole network at once.
 
     segjax train --config=configs/cityscapes/enet.py --config.data.root=CITYSCAPES
 

@@ -1,7 +1,7 @@
 """HRNet-W48 on Cityscapes, 19 classes, 2048x1024.
 
 The recipe of Wang et al. (arXiv:1908.07919, section 5): SGD, rate 0.01, weight decay 5e-4, poly 0.9, 12 images a step,
-120,000 steps, zoom 0.5 to 2, from ImageNet's weights. The paper's score, Cityscapes val: 81.1 mean IoU.
+120,000 steps, zoom 0.5 to 2, from ImageNet's weights. The paper's score (table 3), Cityscapes val: 81.1 mean IoU.
 
     segjax train --config=configs/cityscapes/hrnet.py --config.data.root=CITYSCAPES
 

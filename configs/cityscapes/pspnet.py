@@ -1,7 +1,7 @@
 """PSPNet on Cityscapes, 19 classes, 2048x1024.
 
-The recipe of mmsegmentation: SGD, rate 0.01 falling to 1e-4, 8 images a step,
-80,000 steps, zoom 0.5 to 2, from ImageNet's weights.
+The recipe of mmsegmentation: SGD, rate 0.01 falling to 1e-4, 8 images a step, 80,000 steps, zoom 0.5 to 2, from
+ImageNet's weights. Its score (configs/pspnet/README.md), Cityscapes val, one scale: 78.55 mean IoU.
 
     segjax train --config=configs/cityscapes/pspnet.py --config.data.root=CITYSCAPES
 

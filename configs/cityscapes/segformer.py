@@ -2,7 +2,7 @@
 
 The recipe of Xie et al. 2021 (arXiv:2105.15203, section 4.1, and their code): AdamW, rate 6e-5 after 1,500 steps of
 warm-up, ten times that in the decoder, poly 1, 8 images a step, 160,000 steps, zoom 0.5 to 2, windows of 1024x1024 in
-evaluation, from ImageNet's weights. The paper's score, Cityscapes val: 76.2 mean IoU.
+evaluation, from ImageNet's weights. The paper's score (table 1), Cityscapes val: 76.2 mean IoU.
 
     segjax train --config=configs/cityscapes/segformer.py --config.data.root=CITYSCAPES
 

@@ -1,8 +1,9 @@
 """DeepLab v3+ on Pascal VOC 2012, 21 classes.
 
-The recipe of Chen et al. 2018 (arXiv:1802.02611, section 4): SGD, rate 0.007, poly 0.9, 16 images a step, 30,000 steps,
-zoom 0.5 to 2, output stride 16, from ImageNet's weights. The paper names no weight decay: 1e-4 here. Crops are 512x512,
-a multiple of the stride, where the paper has 513x513.
+The recipe of Chen et al. 2018 (arXiv:1802.02611, section 4), which is that of DeepLab v3 (arXiv:1706.05587, section
+4.1): rate 0.007, poly 0.9, 16 images a step, 30,000 steps, zoom 0.5 to 2, output stride 16, from ImageNet's weights.
+Momentum 0.9 and weight decay 1e-4 are ours. Crops are 512x512, a multiple of the stride, where the paper has 513x513.
+The paper's score with ResNet-101, VOC 2012 val, one scale: 78.85 mean IoU.
 
     segjax train --config=configs/voc/deeplabv3plus.py --config.data.root=VOC
 

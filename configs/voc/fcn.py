@@ -1,8 +1,9 @@
 """FCN-8s on Pascal VOC 2012, 21 classes.
 
-The recipe of Shelhamer et al. 2017 (arXiv:1605.06211, section 4.3): SGD, a fixed rate of 1e-4, weight decay 5e-4,
-momentum 0.9, 20 images a step, 175 passes, mirroring only, from VGG16's weights on ImageNet. Crops are 512x512, which
-hold every image, padded; the paper's FCN-8s, trained in stages, scores 65.5 mean IoU on VOC 2012 val.
+The recipe of Long et al. 2015 (arXiv:1411.4038, sections 4.1 and 4.3): SGD, a fixed rate of 1e-4, momentum 0.9, 20
+images a step, 175 passes, from VGG16's weights on ImageNet; weight decay 5e-4 as in the authors' solvers. Mirroring is
+ours. Crops are 512x512, which hold every image, padded. The authors' FCN-8s at once scores 65.4 mean IoU on seg11valid,
+what of VOC 2011 val SBD does not train on (shelhamer/fcn.berkeleyvision.org, there one image a step at momentum 0.99).
 
     segjax train --config=configs/voc/fcn.py --config.data.root=VOC
 
