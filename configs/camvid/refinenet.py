@@ -1,5 +1,5 @@
-"""RefineNet, light weight, on CamVid, 11 classes, 480x360, from scratch; after Nekrasov et al. 2018
-(arXiv:1810.03272), section 4: SGD with momentum 0.9; poly here.
+"""RefineNet, light weight, on CamVid, 11 classes, 480x360, from scratch; SGD at 5e-3 with momentum 0.9 and
+weight decay 1e-5 as the decoder in DrSleep/light-weight-refinenet (Nekrasov et al. 2018, arXiv:1810.03272); poly here.
 
     segjax train --config=configs/camvid/refinenet.py --config.data.root=CAMVID        # accelerator
     segjax train --config=configs/camvid/refinenet.py:cpu --config.data.root=CAMVID    # two CPU cores, half size

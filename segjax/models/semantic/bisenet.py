@@ -15,7 +15,8 @@ Held to the parameter, auxiliary heads included, at 19 classes (ycszen/TorchSeg 
     resnet18-coincheung   13,425,721   CoinCheung/BiSeNet and mmsegmentation (13,275,539 without auxiliary heads)
 
 The last has another fusion (one normalised convolution), nearest enlargement in the context path and wider heads.
-Accuracy (paper, table 6): Cityscapes test: ResNet-18 74.7, Xception-39 68.4 mean IoU.
+Accuracy, Cityscapes: test (paper) ResNet-18 74.7, Xception-39 68.4 mean IoU; val, one scale (TorchSeg's README) 76.28
+and 70.32.
 """
 
 from __future__ import annotations

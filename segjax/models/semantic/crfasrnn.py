@@ -12,8 +12,9 @@ The CRF compares colours as the eye sees them, so its bandwidths are in units of
 (image - mean) / std; differences are all that matters, so multiplying by `std` is enough.
 
 Published figures. Trainable parameters with 21 classes, the authors' Caffe network: 134,491,103, of which 134,489,780
-are FCN-8s with a bias in its first transposed convolution and 3 * 21 * 21 the CRF's. VOC 2012 val, mean IoU, section
-7.1 and table 1: FCN-8s 61.3, CRF apart from the network 63.7, CRF-as-RNN 69.6 (with COCO 72.9).
+are FCN-8s with a bias in its first transposed convolution and 3 * 21 * 21 the CRF's. Mean IoU on the 346 images of VOC
+2012 val that SBD does not have, section 7 and table 1: FCN-8s 61.3, CRF apart from the network 63.7, CRF-as-RNN
+69.6 (with COCO 72.9).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ to be weighted alike (`config.loss.aux_weight=1`). The dense CRF is `segjax eval
   size works; sizes 8 k + 1 lie best on the grid.
 * `resnet101-single` without the image pyramid.
 * `vgg16` ASPP-L on VGG16, one scale: each rate has an fc6 of 3x3, fc7 and classifier of its own, 1024 channels
-  (figure 7 b).
+  (figure 7).
 
 Trainable parameters with 21 classes: 44,048,532, with 182 (COCO-Stuff) 55,919,384, as kazuto1011/deeplab-pytorch;
 statistics 105,344. `vgg16` 37,877,652, counted by layer. Multiply-adds at 513x513: 188.89 G, with the pyramid 344.88 G.

@@ -1,17 +1,16 @@
 """ERFNet: residual blocks whose 3x3 convolutions are factorised into columns and rows.
 
 Romera, Álvarez, Bergasa, Arroyo. ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation.
-IEEE Transactions on Intelligent Transportation Systems, 2018. Layout: tables I and II.
+IEEE Transactions on Intelligent Transportation Systems, 2018. Layout: Eromera/erfnet_pytorch, `train/erfnet.py`.
 
 Particular about it: the non-bottleneck-1D block, 3x1, 1x3, 3x1, 1x3 at full width around a shortcut, the second pair
 dilated; downsampling by a convolution beside a max-pooling; a decoder of transposed convolutions without skips.
 
-Figures: 2.1 M parameters (the paper); the authors' PyTorch version (Eromera/erfnet_pytorch) has 2,066,836 at 20
-classes, 2,580 of them in the encoder's own classifier, which the whole network never runs. Variant `eromera` is that
-layout without it, 2,064,256; its 3,213 biases right before a normalisation, which removes them again, have no gradient
-in training, and `erfnet` leaves them out: 2,061,043. `encoder` is the first stage of the authors' training, the encoder
-and that classifier at stride 8. 26.61 GMACs at 512x1024. Accuracy: Cityscapes test 68.0 mean IoU, 69.7 with ImageNet
-pretraining (the paper).
+Figures: the authors' PyTorch version has 2,066,836 parameters at 20 classes, 2,580 of them in the encoder's own
+classifier, which the whole network never runs. Variant `eromera` is that layout without it, 2,064,256; its 3,213 biases
+right before a normalisation, which removes them again, have no gradient in training, and `erfnet` leaves them out:
+2,061,043. `encoder` is the first stage of the authors' training, the encoder and that classifier at stride 8. 26.61
+GMACs at 512x1024. Accuracy (the authors' README, that version): Cityscapes val 72.1 mean IoU, test 69.8.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class _Downsample(nn.Module):
 
 
 class _NonBottleneck1D(nn.Module):
-    """Two factorised 3x3 convolutions, the second of `rate`, around a shortcut (figure 2c). Keeps the shape."""
+    """Two factorised 3x3 convolutions, the second of `rate`, around a shortcut. Keeps the shape."""
 
     rate: int
     dropout: float

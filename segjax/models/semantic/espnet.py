@@ -1,21 +1,21 @@
 """ESPNet: efficient spatial pyramids of dilated convolutions.
 
 Mehta, Rastegari, Caspi, Shapiro, Hajishirzi. ESPNet: Efficient Spatial Pyramid of Dilated Convolutions for Semantic
-Segmentation. ECCV 2018. arXiv:1803.06815. Layout: figures 1 and 4, and `train/Model.py` of sacmehta/ESPNet.
+Segmentation. ECCV 2018. arXiv:1803.06815. Layout: `train/Model.py` of sacmehta/ESPNet.
 
 Particular about it: the ESP module reduces to a fifth of the width, filters that at five rates at once, and adds the
 results up from the narrowest rate but one to the widest before joining them, which removes the gridding of dilated
-convolutions; the image itself, averaged down, enters again at strides 2 and 4. The decoder (the light-weight RUM of
-section 3.4) works on as many channels as there are classes.
+convolutions; the image itself, averaged down, enters again at strides 2 and 4. The light-weight decoder works on as
+many channels as there are classes.
 
 * `p2-q8` the full network; p and q are the ESP modules at strides 4 and 8 (alpha_2 and alpha_3 in the paper).
 * `c-p2-q8` ESPNet-C: the encoder and a classifier at stride 8, enlarged bilinearly; the first stage of the authors'
   training.
 
-Figures, sacmehta/ESPNet's train/Model.py at 20 classes: 365,109 parameters, ESPNet-C 349,449. The paper (table 2) has
-0.364 M and 0.349 M: the authors' other file, test/Model.py, leaves the image out of the last fusion, 540 parameters
-less, but their trained networks fit this one. Accuracy: CamVid test, 11 classes, 55.64 mean IoU and 68.30 class average
-(sacmehta/ESPNet; docs/weights.md has what their weights give here); Cityscapes test 60.3 (the paper).
+Figures, sacmehta/ESPNet's train/Model.py at 20 classes: 365,109 parameters, ESPNet-C 349,449. The authors' other file,
+test/Model.py, leaves the image out of the last fusion, 540 parameters less, but their trained networks fit this one.
+Accuracy: CamVid test, 11 classes, 55.64 mean IoU and 68.30 class average (sacmehta/ESPNet; docs/weights.md has what
+their weights give here); Cityscapes test 60.3 (same README).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _NormAct(nn.Module):
 
 
 class _ESP(nn.Module):
-    """The ESP module: reduce, split, transform, merge (figure 1). [B, H, W, C] -> [B, H/stride, W/stride, features].
+    """The ESP module: reduce, split, transform, merge. [B, H, W, C] -> [B, H/stride, W/stride, features].
 
     Attributes:
       features: channels of the result; a fifth of them in each branch, what is left over in that of rate 1.

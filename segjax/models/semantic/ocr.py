@@ -4,9 +4,9 @@ Yuhui Yuan, Xilin Chen, Jingdong Wang. Object-Contextual Representations for Sem
 arXiv:1909.11065.
 
 Particular about it: context is gathered from objects, not from places. A first, supervised prediction gives each class
-a soft region; the mean of the pixels under a region represents its object (equation 4); each pixel attends to the K
-objects (equations 5 and 6) and is joined with what it finds (equation 3). On HRNetV2 at 1/4, or on a dilated ResNet at
-1/8, whose soft regions come from the stage before the last.
+a soft region; the mean of the pixels under a region represents its object; each pixel attends to the K objects and is
+joined with what it finds. On HRNetV2 at 1/4, or on a dilated ResNet at 1/8, whose soft regions come from the stage
+before the last.
 
 Held to, to the parameter (`tests/models/test_ocr.py`):
 
@@ -18,7 +18,8 @@ The first prediction is an auxiliary output in training (weight 0.4). The author
 bias before each normalisation of the head, which that removes again; we have none (3,840 fewer parameters), and its
 max-pool keeps partial windows (`ceil_pool`).
 
-The paper: Cityscapes test 81.8 mean IoU with ResNet-101, 82.4 with HRNet-W48.
+Accuracy, Cityscapes val, one scale: 81.6 mean IoU with HRNet-W48 (the authors' README and arXiv:1908.07919, table 3),
+80.81 with ResNet-101 (mmsegmentation, 16 images a step, 80,000 steps).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ VARIANTS = {
 
 
 class _ObjectAttention(nn.Module):
-    """What each pixel finds among the objects (equations 5 and 6); called `(x, objects, train)`.
+    """What each pixel finds among the objects; called `(x, objects, train)`.
 
     x [B, h, w, C], objects [B, K, 1, C] -> [B, h, w, C].
 
@@ -141,7 +142,7 @@ class OCRNet(Network):
 
 
 def _objects(x: jax.Array, regions: jax.Array) -> jax.Array:
-    """The objects' representations (equation 4): the mean of the pixels [B, h, w, C], weighted by the softmax of each
+    """The objects' representations: the mean of the pixels [B, h, w, C], weighted by the softmax of each
     class's scores [B, h, w, K] over the image. [B, K, 1, C]."""
     share = nn.softmax(widen(regions), axis=(1, 2)).astype(x.dtype)
     return jnp.einsum("bhwk,bhwc->bkc", share, x)[:, :, None]
