@@ -38,6 +38,7 @@ ALLOWED = {
     "compat": {"core", "ops"},
     "convert": {"core", "nn", "models", "training.initialise"},
     "report": {"core", "inference.draw", "inference.table"},
+    "planning": {"core", "ops.formulation", "parallel", "training", "tasks.base", "report.charts", "report.style"},
     "cli": None,  # everything
 }
 # library -> the only rooms or modules that may import it

@@ -17,6 +17,7 @@ VERBS = {
     "predict": "label images with a checkpoint",
     "convert": "turn other people's weights into a checkpoint",
     "models": "list the networks",
+    "plan": "compile a run for devices that are not there: memory, time, what is in its way",
     "data": "prepare, check or show a data set",
 }
 
