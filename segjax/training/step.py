@@ -38,7 +38,8 @@ def make_train_step(
     All randomness of step t (augmentation, dropout) comes from `fold_in(key(seed), t)`, so a resumed run repeats what
     an undisturbed one does. The loss is a sum over pixels divided by the weight of the *whole* batch, which
     `task.loss_weight` takes from the labels: gradients of micro-batches, like those of devices, then add up to the
-    full batch's. Batch normalisation alone sees the micro-batch.
+    full batch's. Batch normalisation alone sees the micro-batch. Profiles and plans name what is outside the network
+    `augmentation`, `loss` and `update`.
 
     Args:
       model: a network; `apply(variables, images, train=True, ...)` returns the outputs the task reads.
@@ -73,7 +74,8 @@ def make_train_step(
         if frozen is not None:
             params = jax.tree.map(lambda still, p: jax.lax.stop_gradient(p) if still else p, frozen, params)
         outputs, updated = apply(params, model_state, batch[IMAGE], key)
-        loss, parts = task.loss(outputs, batch, weight)
+        with jax.named_scope("loss"):
+            loss, parts = task.loss(outputs, batch, weight)
         return loss.astype(jnp.float32), (updated, {"loss": loss, **parts})
 
     gradient = jax.grad(loss_fn, has_aux=True)
@@ -103,12 +105,14 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         if transform is not None:
-            batch = transform(augment_key, batch)
+            with jax.named_scope("augmentation"):
+                batch = transform(augment_key, batch)
         weight = task.loss_weight(batch)
         grads, model_state, metrics = (split if accumulate > 1 else whole)(state, batch, weight, dropout_key)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else _average(state.ema, params, state.step, ema_decay)
+        with jax.named_scope("update"):
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            ema = None if state.ema is None else _average(state.ema, params, state.step, ema_decay)
         metrics |= {
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),
