@@ -22,6 +22,7 @@ ALLOWED = {
     "postprocess": {"core", "ops"},
     "data": {"core", "ops"},
     "parallel": {"core"},
+    "sweep": {"core"},
     "tasks": {"core", "ops", "losses", "metrics", "postprocess", "models.base"},
     "training": {"core", "parallel", "tasks.base"},
     "inference": {

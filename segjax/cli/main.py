@@ -13,6 +13,7 @@ from segjax.core.errors import ConfigError, SegjaxError, suggest
 
 VERBS = {
     "train": "train a network, evaluate it, write checkpoints and a report",
+    "sweep": "train a config's variants and compare them",
     "evaluate": "score a checkpoint, or label images already written, on a data set",
     "predict": "label images with a checkpoint",
     "convert": "turn other people's weights into a checkpoint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -94,6 +95,12 @@ class Scorer:
         )
 
     def score(self, source: Source, variables: Mapping[str, Any], per_image: bool = False) -> dict[str, Any]:
+    def of_config(self, config: Config) -> Scorer:
+        """The same compiled programs for a run that differs in nothing that evaluation sees."""
+        other = copy.copy(self)
+        other._config = config
+        return other
+
         """`segjax.inference.evaluate.evaluate` of one split."""
         predictor = self._predictor.with_variables(variables)
         return evaluate(

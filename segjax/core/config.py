@@ -14,7 +14,7 @@ import importlib.util
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,17 +230,26 @@ def read_config_file(spec: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ConfigError(f"--config: no file {path!r}; give the path of a Python file that defines get_config().")
     module_spec = importlib.util.spec_from_file_location("segjax_config", path)
+    return call_config_file(path, "get_config", *([arg] if arg else []))
+
+
+def call_config_file(path: str, function: str, *args: Any) -> Any:
+    """What `function(*args)` of a config file returns, its ConfigDicts and tuples as dicts and lists.
+
+    Raises:
+      ConfigError: for a file that is no Python, has no such function, or raises.
+    """
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--config: {path!r} is not a Python file; config files end in .py.")
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        record = module.get_config(arg) if arg else module.get_config()
+        result = getattr(module, function)(*args)
+        return _plain(list(result) if isinstance(result, Iterator) else result)  # a generator raises only now
     except ConfigError:
         raise
     except Exception as error:  # a config file is the user's code: whatever it raises is reported as theirs
         raise ConfigError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
-    return _plain(record)
 
 
 def from_dict(record: Mapping[str, Any]) -> Config:
@@ -255,10 +264,25 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def set_text(record: dict[str, Any], key: str, text: str) -> None:
     """Sets dotted `key` of a nested dict to the command line's `text`, read by the schema's type."""
-    kind, parts = _type_of(key), key.split(".")
-    for part in parts[:-1]:
+    set_value(record, key, _parse(text, _type_of(key), key))
+
+
+def set_value(record: dict[str, Any], key: str, value: Any) -> None:
+    """Sets dotted `key` of a nested dict; ConfigError for a key that the schema does not have."""
+    _type_of(key)
+    *parents, last = key.split(".")
+    for part in parents:
         record = record.setdefault(part, {})
-    record[parts[-1]] = _parse(text, kind, key)
+    record[last] = value
+
+
+def as_text(key: str, value: Any) -> str:
+    """What `--config.key=` must say for `value`; ConfigError for a value that no text gives."""
+    kind = _type_of(key)
+    for text in (value, repr(value)):
+        if isinstance(text, str) and _plain(_parse(text, kind, key)) == _plain(value):
+            return text
+    raise ConfigError(f"config.{key}: {value!r} cannot be given on a command line; take numbers, texts, tuples, dicts.")
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ class CrossEntropy(PixelLoss):
         log_normaliser = jax.nn.logsumexp(logits, axis=-1)
         target_logit = jnp.where(targets, logits, 0.0).sum(axis=-1)
         values = label_weights(targets, class_weights) * (log_normaliser - target_logit)
-        if label_smoothing:
+        if not isinstance(label_smoothing, int | float) or label_smoothing:  # a traced share may be 0
             spread = class_weights.sum() * log_normaliser - (class_weights * logits).sum(axis=-1)
             values = (1.0 - label_smoothing) * values + label_smoothing / logits.shape[-1] * spread
         return values

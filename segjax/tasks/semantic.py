@@ -170,8 +170,8 @@ class SemanticTask:
         return get_loss(self.loss_name) if isinstance(self.loss_name, str) else self.loss_name
 
     @property
-    def _class_weights(self) -> np.ndarray | None:
-        return None if self.class_weights is None else np.asarray(self.class_weights, np.float32)
+    def _class_weights(self) -> jax.Array | None:
+        return None if self.class_weights is None else jnp.asarray(self.class_weights, jnp.float32)
 
 
 def _valid_images(batch: Batch) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +12,13 @@ import jax
 import numpy as np
 
 from segjax.core.config import Config, to_dict
-from segjax.core.errors import ConfigError, SegjaxError
+from segjax.core.errors import ConfigError
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import check_batch_size, to_global
 from segjax.parallel.watchdog import Watchdog
 from segjax.training.checkpoint import Checkpointer
+from segjax.training.history import History
 from segjax.training.preemption import Preemption
 from segjax.training.pretrained import pretrained
 from segjax.training.program import make_program
@@ -26,9 +26,6 @@ from segjax.training.state import TrainState, init_state, init_variables
 from segjax.training.step import Transform
 from segjax.training.throughput import Meter, peak_flops, step_flops
 from segjax.training.writer import Console, Writer, train_line
-
-RUN_AHEAD = 2
-"""Steps the host may be ahead of the devices: enough to keep them busy, few enough not to pile up batches."""
 
 
 class Result(NamedTuple):
@@ -127,7 +124,7 @@ def train(
     if start:
         console.line(f"resumed from step {start} of {workdir}")
     peak = peak_flops(mesh.devices.flatten().tolist())  # measured on CPUs, which an ambient mesh would spread out
-    history = _History(settings.stop_on_nan, console)
+    history = History(settings.stop_on_nan, console)
     compiled, meter, interrupted = None, None, None
     step, saved = start, start
     try:
@@ -168,7 +165,7 @@ def train(
                     watchdog.at(step, "evaluation", patient=True)
                     scores = metrics = dict(evaluate(state))
                     writer.write(step, "eval", scores)
-                    console.line(_eval_line(step, scores))
+                    console.line(eval_line(step, scores))
                 if due_save:
                     watchdog.at(step, "checkpoint", patient=True)
                     checkpointer.save(step, state, iterator=batches.get_state(), metrics=scores)
@@ -184,49 +181,8 @@ def train(
     return Result(state, step, metrics, interrupted)
 
 
-class _History:
-    """Keeps the steps' metrics on the device until a log line asks for them, and watches for non-finite losses."""
-
-    def __init__(self, stop_on_nan: bool, console: Console):
-        self._stop, self._console = stop_on_nan, console
-        self._pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
-        self._nonfinite = 0
-
-    def add(self, step: int, values: dict[str, jax.Array]) -> None:
-        """Takes a step's metrics; waits for those of `RUN_AHEAD` steps before."""
-        self._pending.append((step, values))
-        if len(self._pending) > RUN_AHEAD:
-            self._pending[-1 - RUN_AHEAD][1]["loss"].block_until_ready()
-
-    def drain(self) -> dict[str, float]:
-        """Means over the steps since the last call; learning rate and parameter norm are the last step's.
-
-        Raises:
-          SegjaxError: names the first step whose loss or gradient is not finite, if the run is to stop at it.
-        """
-        steps = [step for step, _ in self._pending]
-        values = jax.device_get([values for _, values in self._pending])
-        self._pending.clear()
-        bad = [step for step, v in zip(steps, values) if not (np.isfinite(v["loss"]) and np.isfinite(v["grad_norm"]))]
-        if bad:
-            self._nonfinite += len(bad)
-            loss = values[steps.index(bad[0])]["loss"]
-            message = (
-                f"the loss or its gradient became non-finite at step {bad[0]} (loss {loss}, {len(bad)} of the last "
-                f"{len(steps)} steps)"
-            )
-            if self._stop:
-                raise SegjaxError(
-                    f"{message}; lower config.optim.learning_rate or set config.optim.clip_norm, and go on from the "
-                    "last checkpoint with --resume; config.train.stop_on_nan=False lets it run."
-                )
-            self._console.line(f"warning: {message}")
-        record = {key: float(np.mean([v[key] for v in values], dtype=np.float64)) for key in values[0]}
-        record |= {key: float(values[-1][key]) for key in ("learning_rate", "param_norm")}
-        return record | {"nonfinite_steps": float(self._nonfinite)}
-
-
-def _eval_line(step: int, scores: Mapping[str, Any]) -> str:
+def eval_line(step: int, scores: Mapping[str, Any]) -> str:
+    """`evaluation at step 40: miou 0.4312  ...`, the scores that are numbers."""
     numbers = [f"{key} {float(value):.4f}" for key, value in scores.items() if np.ndim(value) == 0]
     return f"evaluation at step {step}: {'  '.join(numbers)}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -52,10 +52,26 @@ def make_program(
       mesh: of the run, or of a topology that is not there.
       steps: of the whole run, for the schedule.
     """
+    step, tx = make_step(config, model=model, task=task, transform=transform, params=variables["params"], steps=steps)
+    state = abstract_state(variables, tx, mesh, ema=config.train.ema is not None)
+    return Program(
+        step=jax.jit(step, donate_argnums=0, out_shardings=(state_sharding(mesh, state), replicated(mesh))),
+        state=state,
+        tx=tx,
+    )
+
+
+def make_step(
+    config: Config, *, model: Any, task: Any, transform: Transform | None, params: Any, steps: int
+) -> tuple[Callable[..., Any], optax.GradientTransformation]:
+    """The step of a config, not yet jitted, and its optimiser.
+
+    Seed, learning rate and weight decay may be traced scalars: a sweep's members share one program. `params` are the
+    parameters or their shapes.
+    """
     settings = config.train
     schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
-    tx = make_optimizer(config.optim, schedule, variables["params"])
-    state = abstract_state(variables, tx, mesh, ema=settings.ema is not None)
+    tx = make_optimizer(config.optim, schedule, params)
     step = make_train_step(
         model,
         task,
@@ -66,10 +82,6 @@ def make_program(
         accumulate=settings.accumulate,
         ema_decay=settings.ema,
         remat=settings.remat,
-        frozen=frozen_mask(variables["params"], config.optim.multipliers),
+        frozen=frozen_mask(params, config.optim.multipliers),
     )
-    return Program(
-        step=jax.jit(step, donate_argnums=0, out_shardings=(state_sharding(mesh, state), replicated(mesh))),
-        state=state,
-        tx=tx,
-    )
+    return step, tx

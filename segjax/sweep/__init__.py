@@ -1,0 +1,1 @@
+"""Ablations: a config's variants, who runs which, and the table of what came out."""
