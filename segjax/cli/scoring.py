@@ -94,13 +94,13 @@ class Scorer:
             config=config,
         )
 
-    def score(self, source: Source, variables: Mapping[str, Any], per_image: bool = False) -> dict[str, Any]:
     def of_config(self, config: Config) -> Scorer:
         """The same compiled programs for a run that differs in nothing that evaluation sees."""
         other = copy.copy(self)
         other._config = config
         return other
 
+    def score(self, source: Source, variables: Mapping[str, Any], per_image: bool = False) -> dict[str, Any]:
         """`segjax.inference.evaluate.evaluate` of one split."""
         predictor = self._predictor.with_variables(variables)
         return evaluate(

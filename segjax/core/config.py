@@ -229,7 +229,6 @@ def read_config_file(spec: str) -> dict[str, Any]:
     path, _, arg = spec.partition(":")
     if not Path(path).is_file():
         raise ConfigError(f"--config: no file {path!r}; give the path of a Python file that defines get_config().")
-    module_spec = importlib.util.spec_from_file_location("segjax_config", path)
     return call_config_file(path, "get_config", *([arg] if arg else []))
 
 
@@ -239,6 +238,7 @@ def call_config_file(path: str, function: str, *args: Any) -> Any:
     Raises:
       ConfigError: for a file that is no Python, has no such function, or raises.
     """
+    module_spec = importlib.util.spec_from_file_location("segjax_config", path)
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--config: {path!r} is not a Python file; config files end in .py.")
     module = importlib.util.module_from_spec(module_spec)
