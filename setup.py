@@ -55,6 +55,8 @@ setup(
         "wandb": ["wandb"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda13]>=0.10,<0.12"],
+        # jax 0.10.2's own libtpu, 0.0.42: programs that another compiled for v5p or v6e cannot be printed.
+        "plan": ["jax[tpu]==0.10.2"],
     },
     entry_points={"console_scripts": ["segjax=segjax.cli.main:main"]},
     classifiers=[

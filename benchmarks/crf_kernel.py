@@ -36,10 +36,6 @@ DUMP = tempfile.TemporaryDirectory()
 if "compile" in sys.argv:  # what jax and libtpu read when they are imported
     os.environ |= {
         "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-16",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "LIBTPU_INIT_ARGS": f"--xla_jf_dump_to={DUMP.name} --xla_jf_dump_llo_text=true",
     }
     if "cuda" in sys.argv:
@@ -48,13 +44,13 @@ if "compile" in sys.argv:  # what jax and libtpu read when they are imported
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 from segjax.ops.crf import exact_pallas  # noqa: E402
 from segjax.ops.crf.all_pairs import all_pairs_filter  # noqa: E402
 from segjax.ops.crf.exact import exact_filter  # noqa: E402
 from segjax.ops.crf.features import bilateral_features  # noqa: E402
+from segjax.planning.topology import open_topology  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent
 LABELS, FEATURES = 21, 5
@@ -147,12 +143,7 @@ def time_kernels(args: argparse.Namespace) -> dict:
 
 
 def compile_kernels(args: argparse.Namespace) -> dict:
-    if args.platform == "tpu":
-        where = topologies.get_topology_desc(platform="tpu", topology_name=args.topology)
-    else:
-        target = (ROOT / "h100.txtpb").read_text()
-        where = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=target)
-    device = where.devices[0]
+    device = open_topology(args.topology if args.platform == "tpu" else "cuda:h100:1").devices[0]
     height, width = SIZES[-1]
     here = NamedSharding(Mesh(np.array([device]), ("data",)), PartitionSpec())
     shapes = [jax.ShapeDtypeStruct((1, height * width, n), jnp.float32, sharding=here) for n in (FEATURES, LABELS)]
@@ -221,7 +212,7 @@ def main() -> None:
     parser.add_argument("what", choices=("time", "compile"))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--platform", choices=("tpu", "cuda"), default="tpu", help="to compile for")
-    parser.add_argument("--topology", default="v5e:2x2", help="of TPUs; cuda has h100.txtpb")
+    parser.add_argument("--topology", default="v5e:2x2", help="of TPUs; cuda is one H100")
     args = parser.parse_args()
     result = time_kernels(args) if args.what == "time" else compile_kernels(args)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)

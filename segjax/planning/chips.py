@@ -51,7 +51,7 @@ SHAPES = {"v4": "4x4x4", "v5e": "16x16", "v5p": "4x4x4", "v6e": "16x16", "tpu7x"
 
 # nvidia.com, data sheets of the H100 and H200 SXM; the network is NVLink, one way.
 GPUS = {
-    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 3352e9, 84942979072, network=450e9, lanes=8, sublanes=1),
+    "h100": Chip("NVIDIA H100 80GB HBM3", 989e12, 3352.32e9, 84942979072, network=450e9, lanes=8, sublanes=1),
     "h200": Chip("NVIDIA H200 141GB HBM3e", 989e12, 4800e9, 151397597184, network=450e9, lanes=8, sublanes=1),
 }
 

@@ -84,4 +84,4 @@ def test_every_tpu_has_a_shape_to_suggest():
 
 def test_a_gpus_description_tells_its_memory():
     assert "device_memory_size: 151397597184" in gpu_target(GPUS["h200"])
-    assert "memory_bandwidth: 3352000000000" in gpu_target(GPUS["h100"])
+    assert "memory_bandwidth: 3352320000000" in gpu_target(GPUS["h100"])

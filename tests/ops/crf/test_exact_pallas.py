@@ -51,20 +51,14 @@ def test_interpreted_kernels_are_the_all_pairs_sums(target, m, n, d, channels):
 
 
 COMPILE = """
-import pathlib, sys
+import sys
 import jax, jax.numpy as jnp
-from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec as P
 from segjax.ops.crf.all_pairs import all_pairs_filter
 from segjax.parallel.mesh import make_mesh
+from segjax.planning.topology import open_topology
 
-platform, target = sys.argv[1:]
-if platform == "tpu":
-    where = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-else:
-    where = topologies.get_topology_desc(
-        platform="cuda", topology="1x1x4", target_config=pathlib.Path(target).read_text()
-    )
+where = open_topology(sys.argv[1])
 mesh = make_mesh(data=2, spatial=2, devices=where.devices)
 shapes = [
     jax.ShapeDtypeStruct((2, 1501, n), jnp.float32, sharding=NamedSharding(mesh, P("data"))) for n in (5, 21)
@@ -72,36 +66,29 @@ shapes = [
 loss = lambda features, values: (all_pairs_filter(features, values) ** 2).sum()
 with jax.set_mesh(mesh):
     traced = jax.jit(jax.value_and_grad(loss, (0, 1))).trace(*shapes)
-text = traced.lower(lowering_platforms=(platform,)).compile().as_text()
+text = traced.lower(lowering_platforms=(where.platform,)).compile().as_text()
 for kernel in ("crf_filter_sums", "crf_feature_pull"):
     assert kernel in text, text
 print("compiled")
 """
 
 
-def compile_for(platform: str, timeout: int, **environment: str) -> None:
+def compile_for(topology: str, timeout: int) -> None:
     """The filter and both gradients, for four devices of another machine."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **environment}
-    command = [sys.executable, "-c", COMPILE, platform, str(ROOT / "benchmarks" / "h100.txtpb")]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COMPILE, topology]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     assert done.stdout.endswith("compiled\n"), done.stderr[-2000:]
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu: pip install 'jax[tpu]'")
 def test_kernels_compile_ahead_of_time_for_tpu():
-    compile_for(
-        "tpu",
-        timeout=120,
-        TPU_SKIP_MDS_QUERY="1",
-        TPU_WORKER_HOSTNAMES="localhost",
-        TPU_ACCELERATOR_TYPE="v5litepod-16",
-        ALLOW_MULTIPLE_LIBTPU_LOAD="1",
-    )
+    compile_for("v5e:2x2", timeout=120)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("jax_cuda13_plugin"), reason="needs jax-cuda13-plugin and its pjrt")
 def test_kernels_compile_ahead_of_time_for_gpu():
-    compile_for("cuda", timeout=120)
+    compile_for("cuda:h100:4", timeout=120)
 
 
 @pytest.mark.parametrize(("platform", "marker"), [("cuda", "__gpu$xla.gpu.triton"), ("tpu", "tpu_custom_call")])
