@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -74,11 +74,6 @@ def train_together(queue: Queue, variants: Sequence[Variant]) -> str | None:
     tasks = [scoring.make_task(variant.config, dataset) for variant in variants]
     arguments, network = arguments_of(variants, models, tasks)
 
-    def build(values: Mapping[str, Any]) -> tuple[Any, SemanticTask]:
-        weights = {key.removeprefix("loss."): value for key, value in values.items() if key.startswith("loss.")}
-        model = WithDropout(network, values[DROPOUT]) if DROPOUT in values else network
-        return model, dataclasses.replace(tasks[0], **weights)
-
     # --- Train, scoring the validation split on the way.
     members = [
         Member(variant.config, model, task, streams[variant.config.seed], queue.workdir(variant))
@@ -88,7 +83,7 @@ def train_together(queue: Queue, variants: Sequence[Variant]) -> str | None:
     result = train_members(
         members,
         arguments=arguments,
-        build=build,
+        build=builder(network, tasks[0]),
         transform=make_train_transform(config.augment, info, config.data.crop_size),
         info=info,
         steps=steps_of(config, len(source)),
@@ -106,6 +101,17 @@ def train_together(queue: Queue, variants: Sequence[Variant]) -> str | None:
         if position not in result.failed:
             scorer.of_config(variant.config).finish(scored[splits[1]], splits[1], queue.workdir(variant))
     return None
+
+
+def builder(network: Any, task: SemanticTask) -> Callable[[Mapping[str, Any]], tuple[Any, SemanticTask]]:
+    """What makes a member's network and task of its values, traced ones of `arguments_of`."""
+
+    def build(values: Mapping[str, Any]) -> tuple[Any, SemanticTask]:
+        weights = {key.removeprefix("loss."): value for key, value in values.items() if key.startswith("loss.")}
+        model = WithDropout(network, values[DROPOUT]) if DROPOUT in values else network
+        return model, dataclasses.replace(task, **weights)
+
+    return build
 
 
 def arguments_of(
