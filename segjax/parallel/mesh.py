@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from segjax.core.errors import ConfigError
@@ -44,13 +46,30 @@ def make_mesh(data: int = -1, spatial: int = 1, fsdp: int = 1, *, devices: Seque
             f"config.parallel: data={data} x fsdp={fsdp} x spatial={spatial} needs {data * inner} devices, there are "
             f"{len(devices)}; set data to -1 to use them all."
         )
-    local = len(devices) // jax.process_count()
+    local = len(devices) // len({device.process_index for device in devices})
     if local % spatial:
         raise ConfigError(
             f"config.parallel.spatial: {spatial} does not divide the {local} devices of a process, and the host that "
             "decodes an image must hold all of its rows; choose a factor of that number."
         )
-    return jax.make_mesh((data, fsdp, spatial), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    return Mesh(_arranged((data, fsdp, spatial), devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _arranged(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices as an array [data, fsdp, spatial], along the machine's links where the axes allow it.
+
+    On a torus of 4 x 4 chips jax would lay four parts of an image along a side, over two hosts: then, and where no axis
+    fits the torus, devices stand in order of their processes, which keeps an image's parts in one.
+    """
+    try:
+        found = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except NotImplementedError:
+        found = None
+    if found is not None and all(len({d.process_index for d in group}) == 1 for group in found.reshape(-1, shape[-1])):
+        return found
+    ordered = np.empty(len(devices), object)
+    ordered[:] = sorted(devices, key=lambda device: device.process_index)
+    return ordered.reshape(shape)
 
 
 def batch_shards(mesh: Mesh) -> int:

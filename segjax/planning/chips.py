@@ -9,7 +9,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One jax device; where a chip is two of them (v4 and tpu7x in a topology), half of the chip.
+    """One jax device; where a chip is two of them (tpu7x), half of the chip.
 
     Attributes:
       kind: jax's device_kind.
@@ -40,9 +40,9 @@ class Chip:
 # directions; one way is half). Memory: `available HBM` of the compiler's error, libtpu 0.0.42.1. Clocks are inferred
 # from the peaks, not published.
 TPUS = {
-    "v4": Chip("TPU v4", 137.5e12, 614e9, 15.75 * GIB, 1.05e9, 150e9, 3, devices=2),
+    "v4": Chip("TPU v4", 275e12, 1228e9, 30.75 * GIB, 1.05e9, 300e9, 3),
     "v5e": Chip("TPU v5 lite", 197e12, 819e9, 15.75 * GIB, 1.5e9, 200e9, 2),
-    "v5p": Chip("TPU v5", 459e12, 2765e9, 95 * GIB, 1.75e9, 600e9, 3),
+    "v5p": Chip("TPU v5", 459e12, 2765e9, 95.74 * GIB, 1.75e9, 600e9, 3),
     "v6e": Chip("TPU v6 lite", 918e12, 1640e9, 31.25 * GIB, 1.75e9, 400e9, 2),
     "tpu7x": Chip("TPU7x", 1153.5e12, 3690e9, 94.75 * GIB, 2.2e9, 300e9, 3, devices=2),
 }

@@ -112,7 +112,9 @@ def _tpu_devices(name: str) -> list[Any]:
     if jax.__version__ == "0.10.2" and not version.startswith(f"{LIBTPU}."):
         raise ConfigError(f"libtpu {version} does not match jax {jax.__version__}: pip install 'libtpu=={LIBTPU}.*'.")
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        # A v4 chip's two cores work as one device in a run; left alone, a topology would have two.
+        options = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if "not divisible" in reason:

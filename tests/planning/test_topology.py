@@ -14,7 +14,7 @@ from segjax.training.throughput import PEAK_FLOPS
 
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [("v5e:16x16", 256), ("v5p:4x4x4", 64), ("v4:2x2x1", 8), ("tpu7x:4x4x4", 128), ("cuda:h100:8", 8), ("cpu:8", 8)],
+    [("v5e:16x16", 256), ("v5p:4x4x4", 64), ("v4:2x2x1", 4), ("tpu7x:4x4x4", 128), ("cuda:h100:8", 8), ("cpu:8", 8)],
 )
 def test_devices_by_name(name, devices):
     assert topology.count_devices(name) == devices
@@ -69,9 +69,7 @@ def test_more_simulated_devices_than_jax_has_made_are_refused():
 def test_peaks_are_those_the_training_log_uses():
     known = dict(PEAK_FLOPS)
     for chip in TPUS.values():
-        # A v4 chip is one jax device in a run (megacore) and two in a topology, with half the peak each.
-        halves = 2 if chip.kind == "TPU v4" else 1
-        assert halves * chip.flops == pytest.approx(known[chip.kind], rel=1e-3)
+        assert chip.flops == pytest.approx(known[chip.kind], rel=1e-3)
     for chip in GPUS.values():
         assert chip.flops == max((len(k), v) for k, v in PEAK_FLOPS if chip.kind.startswith(k))[1]
 
