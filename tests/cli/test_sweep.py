@@ -1,0 +1,138 @@
+"""`segjax sweep` from the command line; the queue, the table and the members have tests of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.cli.main import main
+from segjax.training.checkpoint import read_checkpoint
+
+CONFIG = """
+def get_config():
+    return dict(
+        name="tiny",
+        model=dict(name="unet/test"),
+        data=dict(name="scenes", crop_size=(16, 16), options=dict(count=6, eval_count=2, height=24, width=32)),
+        train=dict(steps=4, batch_size=2, log_every=1, eval_every=2),
+        eval=dict(batch_size=2, boundary=False),
+        log=dict(tensorboard=False),
+    )
+
+
+def sweep(config):
+    for rate in (0.0, 0.5):
+        for seed in (0, 1):
+            yield {"model.options.dropout": rate, "seed": seed}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.setenv("SEGJAX_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_list_shows_what_would_run_together(config: Path, capsys) -> None:
+    assert main(["sweep", f"--config={config}", "--vmap", "--members=2", "--list"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["0", "dropout=0,seed=0"],
+        ["0", "dropout=0,seed=1"],
+        ["1", "dropout=0.5,seed=0"],
+        ["1", "dropout=0.5,seed=1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--jobs=0"], "--jobs: 0 is below 1"),
+        (["--members=2"], "--members belongs to --vmap"),
+        (["--shard=2/2"], "--shard: '2/2' is not i/n"),
+        (["--config.trian.steps=1"], "Did you mean 'train'"),
+        (["--config.model.name=fcn/test", "--config.model.options={'featurs': 1}"], "has no field"),
+    ],
+)
+def test_bad_input_is_one_line(flags, words, config: Path, tmp_path: Path, capsys) -> None:
+    assert main(["sweep", f"--config={config}", f"--workdir={tmp_path}/out", *flags]) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_without_a_sweep(capsys) -> None:
+    assert main(["sweep", "--config=configs/quickstart.py"]) == 2
+    assert "configs/quickstart.py has no sweep(config)" in capsys.readouterr().err
+
+
+def test_two_members_leave_what_runs_leave(config: Path, tmp_path: Path, capsys) -> None:
+    """The first of two programs; the other one's variants stay open."""
+    flags = ["--vmap", "--members=2", "--shard=0/2", "--config.train.steps=2"]
+    assert main(["sweep", f"--config={config}", f"--workdir={tmp_path}/out", *flags]) == 1
+    assert "open: 2 of 4 variants" in capsys.readouterr().out
+    for seed in (0, 1):
+        run = tmp_path / f"out/runs/dropout=0,seed={seed}"
+        assert json.loads((run / "results.json").read_text())["step"] == 2
+        assert (run / "report.html").is_file()
+        assert read_checkpoint(run, "best").config["seed"] == seed
+    rows = json.loads((tmp_path / "out/table.json").read_text())["rows"]
+    assert [(row["label"], row["done"]) for row in rows] == [("dropout=0", 2), ("dropout=0.5", 0)]
+    assert rows[0]["metrics"]["miou"]["deviation"] > 0
+    assert "dropout=0,seed=1" in (tmp_path / "out/report.html").read_text()
+
+
+def _parameters(folder: Path) -> dict[str, list[np.ndarray]]:
+    return {run.name: jax.tree.leaves(read_checkpoint(run, "last").variables) for run in (folder / "runs").iterdir()}
+
+
+@pytest.mark.slow
+def test_killed_sweeps_go_on_and_both_ways_agree(config: Path, tmp_path: Path, capsys) -> None:
+    """One program undisturbed, one killed and restarted, and the queue of processes: the same runs, the same table."""
+    environment = {**os.environ, "SEGJAX_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "segjax.cli.main", "sweep", f"--config={config}"]
+
+    def sweep(name: str, *flags: str) -> str:
+        done = subprocess.run(
+            [*command, f"--workdir={tmp_path}/{name}", *flags],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    sweep("whole", "--vmap")
+    killed = [*command, f"--workdir={tmp_path}/killed", "--vmap"]
+    with subprocess.Popen(killed, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.split()[:2] == ["step", "3/4"]:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert "resumed 4 members from step 2" in sweep("killed", "--vmap")
+    sweep("queue", "--jobs=2")
+
+    whole, resumed, queue = (_parameters(tmp_path / name) for name in ("whole", "killed", "queue"))
+    assert len(whole) == 4
+    for name, leaves in whole.items():
+        for a, b, c in zip(leaves, resumed[name], queue[name], strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, c, rtol=1e-3, atol=1e-4)  # Adam on rounding noise
+    tables = [json.loads((tmp_path / name / "table.json").read_text()) for name in ("whole", "killed", "queue")]
+    assert tables[0]["rows"] == tables[1]["rows"]
+    assert [row["done"] for row in tables[2]["rows"]] == [2, 2]
+    # Nothing is run again, and the table stands.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "queue").rglob("metrics.jsonl")}
+    assert "report:" in sweep("queue", "--jobs=2")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "queue").rglob("metrics.jsonl")}
