@@ -58,6 +58,9 @@ def origin(op_name: str, opcode: str) -> Origin:
     if "/" not in first:
         return Origin("(compiler)", opcode, False)
     *scopes, operation = _split(first)
+    if operation.startswith("("):  # several that the compiler merged, `scope/(a/mul:b/mul)`: the first
+        *more, operation = _split(operation[1:].partition(":")[0])
+        scopes += more
     backward, path = False, []
     for scope in scopes[1:]:
         while found := re.fullmatch(r"(transpose|jvp)\((.*)\)", scope):

@@ -122,7 +122,7 @@ class _Subject:
     """What is compiled, whatever the batch."""
 
     def __init__(self, config, model, task, transform, batch, steps, topology):
-        self.config, self.model, self.task, self.transform = config, model, task, transform
+        self.config, self.model, self.task, self.transform = _jitted(config), model, task, transform
         self.batch, self.steps, self.topology = batch, steps, topology
         self.stride = getattr(model, "stride", 1)
         height, width = config.data.crop_size
@@ -151,6 +151,15 @@ class _Subject:
             key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=batch_sharding(mesh, value.shape))
             for key, value in self.batch(size).items()
         }
+
+
+def _jitted(config: Config) -> Config:
+    """pmap's program by way of jit, which can be compiled for devices that are not there."""
+    parallel = config.parallel
+    if parallel.backend != "pmap":
+        return config
+    gradients = "float32" if parallel.gradients == "auto" else parallel.gradients
+    return dataclasses.replace(config, parallel=dataclasses.replace(parallel, backend="jit", gradients=gradients))
 
 
 class _Compiled:
@@ -196,7 +205,7 @@ def _model_flops(subject: _Subject, size: int) -> float | None:
     program = subject.program(mesh)
     with jax.set_mesh(mesh), subject.formulations():
         lowered = program.step.lower(program.state, subject.placed(size, mesh))
-    return step_flops(lowered, accumulate=subject.config.train.accumulate)
+    return step_flops(lowered, repeats=subject.config.train.accumulate)
 
 
 def _memory(parts: Mapping[str, int], stats: Any, needed: float, available: float) -> dict[str, Any]:

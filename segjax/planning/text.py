@@ -177,4 +177,5 @@ def mib(size: float) -> str:
 
 
 def ms(seconds: float) -> str:
-    return f"{1e3 * seconds:,.2f}"
+    """Milliseconds, such as 1,203.45 or 0.00127."""
+    return f"{1e3 * seconds:,.2f}" if seconds >= 1e-3 or seconds == 0 else f"{1e3 * seconds:.3g}"

@@ -21,6 +21,7 @@ V5E = TPUS["v5e"]
         ("jit(step)/jvp(Net)/encoder/encoder._stem/stem/mul;jit(step)/other", "Net/encoder/stem", "mul", False),
         ("jit(step)/augmentation/vmap(jit(_take))/gather", "augmentation", "gather", False),
         ("jit(step)/mul", "(outside the network)", "mul", False),
+        ("jit(step)/transpose(jvp(Net))/(a/jit(f)/ppermute:b/jit(f)/ppermute)", "Net/a", "ppermute", True),
         ("broadcast.145", "(compiler)", "fusion", False),
         ("", "(compiler)", "fusion", False),
     ],
