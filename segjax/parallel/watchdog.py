@@ -113,7 +113,7 @@ class Watchdog:
         self._signs = [Sign(heard=now, moved=now) for _ in self.hosts]
         self._mine = self._signs[process]
         self._answered = now  # when the store last did
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._stop, self._ending = threading.Lock(), threading.Event(), threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def at(self, step: int | None = None, doing: str = "step", *, patient: bool = False) -> None:
@@ -166,8 +166,9 @@ class Watchdog:
     def _silent(self, process: int, seconds: float) -> str:
         sign = self._signs[process]
         return (
-            f"{self._who(process)} stopped answering at step {sign.step} ({sign.doing}), {seconds:.0f} s ago; this is "
-            f"{self._who(self.process)}, at step {self._mine.step}. Go on from the last checkpoint with --resume."
+            f"{self._who(process)} stopped answering; it was last heard of {seconds:.0f} s ago, at step {sign.step} "
+            f"({sign.doing}). This is {self._who(self.process)}, at step {self._mine.step}. Go on from the last "
+            "checkpoint with --resume."
         )
 
     def _stuck(self, seconds: float) -> str:
@@ -222,7 +223,7 @@ class Watchdog:
             self._mine.patient = True  # this process will not move, and says why itself
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             # A collective breaks off when a connection does, before the partner counts as lost: the judge names it.
-            self._threads[1].join(self.heartbeat + 3 * self.interval)
+            self._threads[1].join(self.heartbeat + 8 * self.interval)
         expected = isinstance(error, SegjaxError | KeyboardInterrupt)
         status = 2 if isinstance(error, SegjaxError) else 130 if isinstance(error, KeyboardInterrupt) else 1
         text = (str(error).splitlines() or [""])[0]
@@ -245,6 +246,7 @@ class Watchdog:
 
     def _exit(self, message: str, status: int) -> NoReturn:
         """Does not return, and does not tidy up: jax would wait for the lost."""
+        self._ending.acquire()  # for good: one reason is enough, whichever thread comes first
         try:
             sys.stdout.flush()
         finally:

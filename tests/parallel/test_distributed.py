@@ -247,8 +247,10 @@ def test_a_silent_process_is_named_with_its_step(monkeypatch):
     _exchange([dogs[0], dogs[2]], 42.0, monkeypatch)
     message, status = dogs[0].verdict(42.0)
     assert status == EXIT_RESUME
-    assert message.startswith("process 1 (n1) stopped answering at step 41 (train step), 31 s ago; this is process 0")
-    assert "(n0), at step 42." in message
+    assert message.startswith(
+        "process 1 (n1) stopped answering; it was last heard of 31 s ago, at step 41 (train step). This is process 0 "
+        "(n0), at step 42."
+    )
     assert "process 1 (n1)" in dogs[2].verdict(42.0)[0]
 
 
@@ -257,7 +259,11 @@ def test_the_loss_of_the_process_that_keeps_the_store(monkeypatch):
     _exchange(dogs, 10.0, monkeypatch)
     store.cut = True
     _exchange(dogs, 45.0, monkeypatch)
-    assert dogs[1].verdict(45.0)[0].startswith("process 0 (n0) stopped answering at step 0")
+    assert (
+        dogs[1]
+        .verdict(45.0)[0]
+        .startswith("process 0 (n0) stopped answering; it was last heard of 35 s ago, at step 0")
+    )
     assert dogs[1].verdict(39.0) is None
 
 
@@ -315,7 +321,8 @@ def test_the_threads_end_a_process_that_lost_another():
     dog = Watchdog(0, ["n0", "n1"], heartbeat=0.3, store=store, end=lambda *words: (said.append(words), ended.set()))
     with dog:
         assert ended.wait(20)
-    assert said[0][0].startswith("process 1 (n1) stopped answering at step 9")
+    assert said[0][0].startswith("process 1 (n1) stopped answering;")
+    assert "at step 9 (train step)" in said[0][0]
     assert json.loads(store.values[f"{PREFIX}0"])["left"]
 
 

@@ -1,0 +1,48 @@
+"""One process of a toy run, started by launch/local.py (see test_two_processes.py)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+
+from segjax.cli.runtime import join
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from toy_run import INFO, Stream, ToyNet, ToyTask, config, transform
+
+from segjax.training.loop import train
+
+workdir, steps = sys.argv[1], int(sys.argv[2])
+settings = config(
+    optim={"name": "sgd", "learning_rate": 0.1},
+    train={"log_every": 1, "eval_every": steps},
+    checkpoint={"every": 2},
+    parallel={"heartbeat": 4.0, "join_timeout": 120.0},
+)
+
+
+class Share(Stream):
+    """This process's half of each batch; the place in the stream is the same in both."""
+
+    def __next__(self):
+        batch, half = super().__next__(), self.batch_size // 2
+        mine = slice(jax.process_index() * half, (jax.process_index() + 1) * half)
+        return {key: value[mine] for key, value in batch.items()}
+
+
+with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=None), settings.parallel) as watchdog:
+    train(
+        settings,
+        model=ToyNet(),
+        task=ToyTask(),
+        transform=transform,
+        batches=Share(),
+        info=INFO,
+        steps=steps,
+        workdir=workdir,
+        watchdog=watchdog,
+    )
