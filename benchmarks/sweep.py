@@ -1,10 +1,11 @@
-"""A sweep as one program against the same runs one after another, from the command line to the last score.
+"""Eight members as one program against eight runs one after another: compilation and steps, from config to last state.
 
     python benchmarks/sweep.py [--config configs/sweeps/quickstart.py] [--rounds 3]
 
-Both ways run in this one process, in turns whose order alternates, each from an empty compilation cache: starting eight
-processes is not counted. Wall-clock and the CPU time of all threads; medians over the rounds. It compares what the runs
-learnt, too. Kept in benchmarks/results/sweep_cpu.json after every round; the sweep's table in sweep_quickstart.json.
+`train_members` against `train` of each variant, on batches of random pixels kept in memory, so that only the programs
+differ: no process is started, no sample drawn, nothing evaluated, no compilation cache kept. Both ways run in this one
+process, in turns whose order alternates. Wall-clock, and the CPU time of all threads, which a busy machine changes
+less; medians over the rounds. The states are compared, too. Kept in benchmarks/results/sweep_cpu.json, round by round.
 """
 
 from __future__ import annotations
@@ -14,79 +15,138 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import statistics
 import tempfile
 import time
 
 import jax
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
-from segjax.cli.main import main
+from segjax.cli.members import arguments_of, builder
+from segjax.core.config import Config
+from segjax.core.registry import create_model
+from segjax.core.schema import DatasetInfo
+from segjax.data.augment import make_train_transform
 from segjax.inference.provenance import provenance
+from segjax.losses import get_loss
 from segjax.sweep.variants import Variant, read_variants
-from segjax.training.checkpoint import read_checkpoint
+from segjax.tasks.semantic import SemanticTask
+from segjax.training.loop import train
+from segjax.training.members import Member, train_members
 from segjax.training.writer import read_metrics
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+RESULT = pathlib.Path(__file__).parent / "results" / "sweep_cpu.json"
+CLASSES = 11
+INFO = DatasetInfo("noise", tuple(map(str, range(CLASSES))), ((0, 0, 0),) * CLASSES)
 
 
-def separate(config: str, variants: list[Variant], folder: pathlib.Path) -> None:
-    """Every variant with `segjax train`, one after another."""
+class Batches:
+    """Four batches of random pixels, over and over; labels that follow from the pixels."""
+
+    def __init__(self, config: Config):
+        shape = (config.train.batch_size, *config.data.crop_size)
+        generator = np.random.default_rng(config.seed)
+        self._images = generator.integers(0, 256, (4, *shape, 3), dtype=np.uint8)
+        self._position = 0
+
+    def __next__(self):
+        image = self._images[self._position % 4]
+        self._position += 1
+        label = (image[..., 0] // 24).astype(np.uint8)
+        return {"image": image, "label": label, "valid": np.ones(len(image), bool)}
+
+    def get_state(self):
+        return self._position
+
+
+def parts(variant: Variant):
+    """The variant's network, task and augmentation."""
+    config = variant.config
+    model = create_model(config.model.name, num_classes=CLASSES, **config.model.options)
+    task = SemanticTask(CLASSES, get_loss(config.loss.name, **config.loss.options))
+    return model, task, make_train_transform(config.augment, INFO, config.data.crop_size)
+
+
+def separate(variants: list[Variant], folder: pathlib.Path) -> list:
+    """Every variant by itself, one after another."""
+    states = []
     for variant in variants:
-        flags = [f"--config.{key}={value!r}" for key, value in variant.overrides.items()]
-        assert main(["train", f"--config={config}", f"--workdir={folder}/runs/{variant.name}", *flags]) == 0
+        model, task, transform = parts(variant)
+        result = train(
+            variant.config,
+            model=model,
+            task=task,
+            transform=transform,
+            batches=Batches(variant.config),
+            info=INFO,
+            steps=variant.config.train.steps,
+            workdir=folder / variant.name,
+        )
+        states.append(result.state)
+    return states
 
 
-def together(config: str, variants: list[Variant], folder: pathlib.Path) -> None:
+def together(variants: list[Variant], folder: pathlib.Path) -> list:
     """All of them as one program."""
-    assert main(["sweep", f"--config={config}", f"--workdir={folder}", "--vmap"]) == 0
+    models, tasks, transforms = zip(*map(parts, variants))
+    arguments, network = arguments_of(variants, models, tasks)
+    streams = {variant.config.seed: Batches(variant.config) for variant in variants}
+    members = [
+        Member(variant.config, model, task, streams[variant.config.seed], folder / variant.name)
+        for variant, model, task in zip(variants, models, tasks)
+    ]
+    return train_members(
+        members,
+        arguments=arguments,
+        build=builder(network, tasks[0]),
+        transform=transforms[0],
+        info=INFO,
+        steps=variants[0].config.train.steps,
+    ).states
 
 
-def measure(way, config: str, variants: list[Variant], folder: pathlib.Path) -> dict[str, float]:
-    """Seconds of one way, and of its steps alone (those after the first log line, which compiled)."""
-    os.environ["SEGJAX_CACHE"] = str(folder / "cache")
-    compilation_cache.reset_cache()
+def measure(way, variants: list[Variant], folder: pathlib.Path) -> tuple[dict[str, float], list]:
+    """Seconds of one way: in all, compiling, and of one step of all members."""
     jax.clear_caches()
+    folder.mkdir()
     wall, cpu = time.perf_counter(), time.process_time()
     with (folder / "log.txt").open("w") as log, contextlib.redirect_stdout(log):
-        way(config, variants, folder)
+        states = jax.device_get(way(variants, folder))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    logs = [read_metrics(folder / "runs" / variant.name / "metrics.jsonl", "train") for variant in variants]
-    steps = [statistics.median(record["step_seconds"] for record in log[1:]) for log in logs]
-    return {"wall_seconds": wall, "cpu_seconds": cpu, "step_seconds": steps[0] if way is together else sum(steps)}
+    compiled = re.findall(r"compiled .* in ([\d.]+) s", (folder / "log.txt").read_text())
+    logs = [read_metrics(folder / variant.name / "metrics.jsonl", "train") for variant in variants]
+    steps = [statistics.median(record["step_seconds"] for record in log) for log in logs]
+    seconds = {
+        "wall": wall,
+        "cpu": cpu,
+        "wall_compiling": sum(map(float, compiled)),
+        "wall_of_a_step": steps[0] if way is together else sum(steps),
+    }
+    return seconds, states
 
 
-def difference(variants: list[Variant], one: pathlib.Path, other: pathlib.Path) -> dict[str, float]:
-    """The largest difference of a parameter relative to its array's largest value, and of a test mIoU."""
-    largest, scores = 0.0, 0.0
-    for variant in variants:
-        a, b = (root / "runs" / variant.name for root in (one, other))
-        trees = (jax.tree.leaves(read_checkpoint(root, "last").variables["params"]) for root in (a, b))
-        for x, y in zip(*trees, strict=True):
-            largest = max(largest, float(np.abs(x - y).max() / (np.abs(y).max() + 1e-12)))
-        found = (json.loads((root / "results.json").read_text())["metrics"]["miou"] for root in (a, b))
-        scores = max(scores, abs(float(np.subtract(*found))))
-    return {"parameters_relative": largest, "miou": scores}
+def apart(ours: list, theirs: list) -> float:
+    """The largest difference of a parameter, relative to the largest value of its array."""
+    pairs = zip(jax.tree.leaves([one.params for one in ours]), jax.tree.leaves([one.params for one in theirs]))
+    return max(float(np.abs(a - b).max() / (np.abs(b).max() + 1e-12)) for a, b in pairs)
 
 
-def run() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/sweeps/quickstart.py")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    variants = read_variants(args.config, {})
+    jax.config.update("jax_enable_compilation_cache", False)
+    variants = read_variants(args.config, {"log.tensorboard": "False"})
     measured: dict[str, list[dict[str, float]]] = {"separate": [], "together": []}
     for turn in range(args.rounds):
+        states = {}
         with tempfile.TemporaryDirectory() as root:
-            folders = {way.__name__: pathlib.Path(root) / way.__name__ for way in (separate, together)}
             for way in (separate, together)[:: 1 if turn % 2 == 0 else -1]:
-                folder = folders[way.__name__]
-                folder.mkdir()
-                measured[way.__name__].append(measure(way, args.config, variants, folder))
-                print(way.__name__, measured[way.__name__][-1], flush=True)
-            apart = difference(variants, folders["separate"], folders["together"])
-            table = json.loads((folders["together"] / "table.json").read_text())
+                seconds, states[way.__name__] = measure(way, variants, pathlib.Path(root) / way.__name__)
+                measured[way.__name__].append(seconds)
+                print(way.__name__, seconds, flush=True)
         medians = {
             way: {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
             for way, rounds in measured.items()
@@ -95,19 +155,16 @@ def run() -> None:
             "config": args.config,
             "members": len(variants),
             "steps": variants[0].config.train.steps,
-            "rounds": measured,
+            "seconds": measured,
             "medians": medians,
             "ratio": {key: medians["together"][key] / medians["separate"][key] for key in medians["together"]},
-            "difference": apart,
-            "load": os.getloadavg()[0],
+            "parameters_relative_difference": apart(states["together"], states["separate"]),
+            "load_average": os.getloadavg()[0],
             **provenance(),
         }
-        (RESULTS / "sweep_cpu.json").write_text(json.dumps(record, indent=1) + "\n")
-        (RESULTS / "sweep_quickstart.json").write_text(
-            json.dumps({"metric": table["metric"], "rows": table["rows"], **provenance()}, indent=1) + "\n"
-        )
-        print(record["ratio"], apart, flush=True)
+        RESULT.write_text(json.dumps(record, indent=1) + "\n")
+        print(record["ratio"], record["parameters_relative_difference"], flush=True)
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -15,7 +15,7 @@ def get_config():
     config.name = "ablation"
     config.model = dict(name="unet/small")
     config.data = dict(name="scenes", crop_size=(48, 64), cache_decoded=True)
-    config.data.options = dict(height=48, width=64, zoom=1.5, time="day", count=400, eval_count=50)
+    config.data.options = dict(height=48, width=64, zoom=1.5, time="day", count=200, eval_count=40)
     config.loss = dict(name="cross_entropy_dice")
     config.optim = dict(name="muon", learning_rate=5e-2, momentum=0.95, nesterov=True, b2=0.95, weight_decay=1e-3)
     config.schedule = dict(name="cosine", warmup_steps=10)
