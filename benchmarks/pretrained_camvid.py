@@ -1,32 +1,38 @@
 """Networks that other people trained, scored on CamVid's test images by the protocol of whoever published the score.
 
     python benchmarks/pretrained_camvid.py espnet --weights espnet_p_2_q_8_camvid.pth --root CAMVID
-    python benchmarks/pretrained_camvid.py enet --weights enet_camvid.pth --root CAMVID
+    python benchmarks/pretrained_camvid.py enet --weights enet_camvid.pth --root CAMVID [--pytorch FOLDER]
 
 `espnet_p_2_q_8_camvid.pth` is sacmehta/ESPNet's, `enet_camvid.pth` davidtvs/PyTorch-ENet's save/ENet_default at
 commit 921e40c. CAMVID has `test/*.jpg` (or png) and `testannot/*.png`, 233 of each, 11 = void. Both networks have a
-twelfth output for void. Results: benchmarks/results/camvid_pretrained.json, one entry a network.
+twelfth output for void. With --pytorch the authors' network runs beside ours, on images that Pillow decoded; FOLDER is
+what their module is imported from: a checkout of PyTorch-ENet at 921e40c, or the folder `train` of one of ESPNet at
+afe71c3. Results: benchmarks/results/camvid_pretrained.json, an entry a network and kind of image.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import importlib.metadata
 import json
 import pathlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 import segjax
 from segjax.core.schema import LOGITS
 from segjax.data.decode import decode_image, decode_label
 from segjax.inference.provenance import provenance
-from segjax.metrics.confusion import confusion, scores
+from segjax.metrics.confusion import VOIDS, confusion, scores
 
 RESULT = pathlib.Path(__file__).parent / "results" / "camvid_pretrained.json"
 CLASSES = 11
@@ -40,11 +46,13 @@ class Protocol:
       model: ours.
       normalize: uint8 RGB [B, H, W, 3] -> what the network takes.
       void: the convention of the published score, see `segjax.metrics.confusion.scores`.
+      theirs: module and class of the authors' network, and its arguments.
     """
 
     model: str
     normalize: Callable[[jax.Array], jax.Array]
     void: str
+    theirs: tuple[str, str, tuple[int, ...]]
 
 
 def _espnet_input(images: jax.Array) -> jax.Array:
@@ -54,43 +62,84 @@ def _espnet_input(images: jax.Array) -> jax.Array:
 
 
 PROTOCOLS = {
-    "espnet": Protocol("espnet/p2-q8", _espnet_input, "union"),
-    "enet": Protocol("enet/davidtvs-2018", lambda images: images.astype(jnp.float32) / 255, "ignore"),
+    "espnet": Protocol("espnet/p2-q8", _espnet_input, "union", ("Model", "ESPNet", (CLASSES + 1, 2, 8))),
+    "enet": Protocol(
+        "enet/davidtvs-2018",
+        lambda images: images.astype(jnp.float32) / 255,
+        "ignore",
+        ("models.enet", "ENet", (CLASSES + 1,)),
+    ),
 }
 
 
-def evaluate(name: str, weights: pathlib.Path, root: pathlib.Path, batch: int = 4) -> dict:
-    """Scores under all conventions for void; `miou` and `per_class_iou` in percent under the protocol's."""
+def evaluate(
+    name: str, weights: pathlib.Path, root: pathlib.Path, pytorch: pathlib.Path | None = None, batch: int = 4
+) -> dict[str, Any]:
+    """Scores under all conventions for void; `miou` and `per_class_iou` in percent under the protocol's. With
+    `pytorch`, the folder of the authors' code, theirs too, and `different_pixels`, whose class is not the same."""
     protocol = PROTOCOLS[name]
     model = segjax.create_model(protocol.model, CLASSES + 1)
     variables = segjax.load_weights(model, weights)
+    theirs = None if pytorch is None else _pytorch(protocol, weights, pytorch)
 
     @jax.jit
-    def count(variables, images, labels):
-        logits = model.apply(variables, protocol.normalize(images), train=False)[LOGITS]
-        return confusion(logits.argmax(-1), labels, jnp.ones(len(images), bool), CLASSES)
+    def predict(variables, images):
+        return model.apply(variables, protocol.normalize(images), train=False)[LOGITS].argmax(-1)
+
+    @jax.jit
+    def count(pred, labels):
+        return confusion(pred, labels, jnp.ones(len(pred), bool), CLASSES)
 
     images = sorted(path for path in (root / "test").iterdir() if path.suffix in (".jpg", ".png"))
-    matrix, start = np.zeros((CLASSES + 1, CLASSES + 1), np.int64), time.perf_counter()
+    matrix = np.zeros((CLASSES + 1, CLASSES + 1), np.int64)
+    matrix_of_theirs, different, start = matrix.copy(), 0, time.perf_counter()
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
         pixels = np.stack([decode_image(path.read_bytes()) for path in part])
         labels = np.stack([decode_label((root / "testannot" / f"{p.stem}.png").read_bytes()) for p in part])
-        matrix += np.asarray(count(variables, pixels, labels))
-    by_void = {void: scores(matrix, void) for void in ("ignore", "union", "drop")}
-    chosen = by_void[protocol.void]
+        pred = predict(variables, pixels)
+        matrix += np.asarray(count(pred, labels))
+        if theirs is not None:
+            other = theirs(np.stack([np.asarray(Image.open(path)) for path in part]))
+            matrix_of_theirs += np.asarray(count(other, labels))
+            different += int((other != pred).sum())
+    result = {"model": protocol.model, "weights": pathlib.Path(weights).name, "images": len(images)}
+    result |= {"void": protocol.void, **_summary(matrix, protocol.void)}
+    if theirs is not None:
+        version = importlib.metadata.version("torch")
+        summary = _summary(matrix_of_theirs, protocol.void)
+        result["pytorch"] = {"torch": version, "different_pixels": different, **summary}
+    return {**result, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _pytorch(protocol: Protocol, weights: pathlib.Path, folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 RGB [B, H, W, 3] -> classes int64 [B, H, W], by the authors' code and weights."""
+    import torch
+
+    sys.path.insert(0, str(folder))
+    module, kind, arguments = protocol.theirs
+    net = getattr(importlib.import_module(module), kind)(*arguments)
+    net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    net.eval()
+
+    @torch.no_grad()
+    def predict(images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(np.array(protocol.normalize(jnp.asarray(images)))).permute(0, 3, 1, 2)
+        return net(given.contiguous()).argmax(1).numpy()
+
+    return predict
+
+
+def _summary(matrix: np.ndarray, void: str) -> dict[str, Any]:
+    by_void = {convention: scores(matrix, convention) for convention in VOIDS}
+    chosen = by_void[void]
     return {
-        "model": protocol.model,
-        "weights": pathlib.Path(weights).name,
-        "images": len(images),
-        "void": protocol.void,
         "miou": 100 * chosen["miou"],
         "class_average": 100 * chosen["mean_accuracy"],
         "pixel_accuracy": 100 * chosen["pixel_accuracy"],
         "per_class_iou": [round(100 * value, 2) for value in chosen["per_class_iou"]],
-        "miou_by_void": {void: 100 * found["miou"] for void, found in by_void.items()},
+        "miou_by_void": {convention: 100 * found["miou"] for convention, found in by_void.items()},
         "confusion": matrix.tolist(),
-        "seconds": round(time.perf_counter() - start, 1),
     }
 
 
@@ -99,11 +148,13 @@ def main() -> int:
     parser.add_argument("name", choices=list(PROTOCOLS))
     parser.add_argument("--weights", type=pathlib.Path, required=True)
     parser.add_argument("--root", type=pathlib.Path, required=True, help="CamVid's folder")
+    parser.add_argument("--pytorch", type=pathlib.Path, help="folder to import the authors' network from")
     args = parser.parse_args()
-    result = {**evaluate(args.name, args.weights, args.root), **provenance()}
-    print(json.dumps({key: value for key, value in result.items() if key != "confusion"}, indent=2))
+    result = {**evaluate(args.name, args.weights, args.root, args.pytorch), **provenance()}
+    print(json.dumps(result))
     record = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    record[args.name] = result
+    kind = "png" if any((args.root / "test").glob("*.png")) else "jpg"
+    record[f"{args.name}-{kind}"] = result
     RESULT.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n")
     return 0
 

@@ -11,15 +11,16 @@ from benchmarks.pretrained_camvid import evaluate
 
 SHARED = Path(__file__).parents[3] / "shared"
 
-# Mean IoU and the IoU of each class on the JPEG images, from benchmarks/results/camvid_pretrained.json. PyTorch with
-# the authors' code: ESPNet 55.527 mean IoU and 68.209 class average on the same files, ENet the same labels.
+# Mean IoU and the IoU of each class on the JPEG images. ENet: of the authors' code in PyTorch on the same files
+# (`pytorch` of enet-jpg in benchmarks/results/camvid_pretrained.json); on the PNG originals both make 53.31. ESPNet:
+# PyTorch's mean on the same files; the classes are our first run's.
 CASES = {
     "espnet": (
         "espnet_p_2_q_8_camvid.pth",
-        55.53,
+        55.527,
         [90.8, 70.12, 26.41, 92.62, 75.68, 62.87, 30.6, 14.46, 72.87, 33.46, 40.89],
     ),
-    "enet": ("enet_camvid.pth", 53.00, [89.98, 68.56, 22.78, 92.06, 74.74, 61.71, 18.9, 21.56, 69.14, 32.48, 31.08]),
+    "enet": ("enet_camvid.pth", 52.999, [89.98, 68.56, 22.78, 92.06, 74.74, 61.71, 18.9, 21.56, 69.14, 32.48, 31.08]),
 }
 
 
@@ -33,5 +34,5 @@ def test_published_score(name):
             pytest.skip(f"{path} is absent")
     result = evaluate(name, weights, root)
     assert result["images"] == 233
-    assert result["miou"] == pytest.approx(miou, abs=0.05)
-    np.testing.assert_allclose(result["per_class_iou"], per_class, atol=0.3)
+    assert result["miou"] == pytest.approx(miou, abs=0.01)
+    np.testing.assert_allclose(result["per_class_iou"], per_class, atol=0.05)
