@@ -28,11 +28,15 @@ def _place(name: str, network: Any) -> str | None:
         conv = _CONVS.get(found[3])
         return conv and f"encoder/stage{int(found[1]) - 1}_block{found[2]}/{conv}"
     if found := re.fullmatch(r"aspp\.stages\.c(\d)", name):
-        rates = network.rates or tuple(96 // network.output_stride * i for i in (1, 2, 3))
-        return f"aspp/rate_{rates[int(found[1]) - 1]}" if found[1] != "0" else "aspp/point"
+        return f"aspp/rate_{pyramid_rates(network)[int(found[1]) - 1]}" if found[1] != "0" else "aspp/point"
     others = {
         "layer1.conv1": "encoder/stem",
         "aspp.stages.imagepool.conv": "aspp/pool/conv_norm",
         "fc1": "aspp/project",
     }
     return others.get(name)
+
+
+def pyramid_rates(network: Any) -> tuple[int, ...]:
+    """Of the atrous pyramid of DeepLab v3 and v3+: those given, or what their output stride gives."""
+    return network.rates or tuple(96 // network.output_stride * i for i in (1, 2, 3))

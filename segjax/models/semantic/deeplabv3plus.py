@@ -38,7 +38,15 @@ from segjax.ops.resize import resize
 PAPER = "Chen, Zhu, Papandreou, Schroff, Adam. DeepLab v3+. ECCV 2018. arXiv:1802.02611"
 INPUT = (513, 513, 21)
 
-_SMP = dict(rates=(12, 24, 36), norm_between=False, context_conv=True, decoder_convs=1, align_corners=True, dropout=0.5)
+_SMP = dict(
+    rates=(12, 24, 36),
+    dilate_first=True,
+    norm_between=False,
+    context_conv=True,
+    decoder_convs=1,
+    align_corners=True,
+    dropout=0.5,
+)
 _MMSEG = dict(output_stride=8, stem="deep", features=512, project_size=3, aux_head=True)
 
 VARIANTS = {
@@ -66,6 +74,7 @@ class DeepLabV3Plus(Network):
       output_stride: of the encoder: 16, or 8 for about four times the arithmetic; 32 for speed.
       stem: of a ResNet, see `ResNet.stem`; empty for the encoder's own.
       multi_grid: of a ResNet, see `ResNet.multi_grid`; (1, 2, 4) is the authors' choice for ResNet.
+      dilate_first: of a ResNet, see `ResNet.dilate_first`.
       rates: of the pyramid's 3x3 convolutions, in pixels of the deepest stage; empty for (6, 12, 18) at output stride
         16, twice that at 8 and half of it at 32, which reaches equally far in the image.
       features: channels of the pyramid and the decoder.
@@ -85,6 +94,7 @@ class DeepLabV3Plus(Network):
     output_stride: int = 16
     stem: str = ""
     multi_grid: tuple[int, ...] = ()
+    dilate_first: bool = False
     rates: tuple[int, ...] = ()
     features: int = 256
     low_features: int = 48
@@ -130,7 +140,7 @@ class DeepLabV3Plus(Network):
         return self.outputs(logits, aux)
 
     def _encoder(self) -> nn.Module:
-        fields = {key: value for key in ("stem", "multi_grid") if (value := getattr(self, key))}
+        fields = {key: value for key in ("stem", "multi_grid", "dilate_first") if (value := getattr(self, key))}
         return create_encoder(
             self.encoder, self.output_stride, self.dtype, stages=(4, 16, 32), **fields, name="encoder"
         )
