@@ -50,6 +50,7 @@ def make_task(config: Config, dataset: Dataset) -> SemanticTask:
         label_smoothing=config.loss.label_smoothing,
         class_weights=weights,
         aux_weight=config.loss.aux_weight,
+        border_weight=config.loss.border_weight,
         void=config.eval.void,
         classes=dataset.info.classes,
         boundary=config.eval.boundary,

@@ -94,6 +94,7 @@ class Loss:
         "none", "none, auto (= median_frequency), median_frequency, enet_log, or one number a class"
     )
     aux_weight: float = option(0.4, "weight of each auxiliary head", minimum=0)
+    border_weight: float = option(0.0, "weight of the border loss, where the network has one: 0.1 for dfn", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ VALID = "valid"  # bool [B], false for the padding of the last evaluation batch
 # What a network returns:
 LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution
 AUX_LOGITS = "aux_logits"  # tuple of the same (train only)
+BORDER_LOGITS = "border_logits"  # float32 [B, H, W, N], N logits of "classes meet here" (train only)
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 
 IGNORE = 255

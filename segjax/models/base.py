@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
-from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
 from segjax.ops.precision import widen
 
 
@@ -71,13 +71,18 @@ class Network(nn.Module):
 
     @staticmethod
     def outputs(
-        logits: jax.Array, aux: Sequence[jax.Array] = (), features: Mapping[int, jax.Array] | None = None
+        logits: jax.Array,
+        aux: Sequence[jax.Array] = (),
+        features: Mapping[int, jax.Array] | None = None,
+        border: jax.Array | None = None,
     ) -> dict[str, Any]:
-        """The dict to return: float32 logits, `aux_logits` if any are given (give them in training only), `features`
-        by stride if given."""
+        """The dict to return: float32 logits, `aux_logits` and `border_logits` if any are given (give them in training
+        only), `features` by stride if given."""
         result: dict[str, Any] = {LOGITS: widen(logits)}
         if aux:
             result[AUX_LOGITS] = tuple(widen(head) for head in aux)
+        if border is not None:
+            result[BORDER_LOGITS] = widen(border)
         if features is not None:
             result[FEATURES] = dict(features)
         return result

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import ConfigError, suggest
-from segjax.core.schema import AUX_LOGITS, LABEL, LOGITS, VALID
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LABEL, LOGITS, VALID
 from segjax.losses import Loss, get_loss
+from segjax.losses.border import border_loss
 from segjax.metrics.boundary import TOLERANCE, boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import VOIDS, confusion, mean_of_known, scores
 from segjax.tasks.base import Batch, MetricState, Outputs
@@ -37,6 +38,7 @@ class SemanticTask:
       label_smoothing: share of the target spread over all classes, in [0, 1).
       class_weights: K weights, or None.
       aux_weight: weight of each auxiliary output's loss, beside 1 for the main output.
+      border_weight: weight of the loss of the network's border logits; 0 ignores them.
       void: convention of the metrics, see `segjax.metrics.confusion.scores`.
       classes: K names, handed through to the result.
       boundary: whether to compute boundary F1.
@@ -51,6 +53,7 @@ class SemanticTask:
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
     aux_weight: float = 0.4
+    border_weight: float = 0.0
     void: str = "ignore"
     classes: Sequence[str] = ()
     boundary: bool = True
@@ -72,11 +75,21 @@ class SemanticTask:
         return weights.sum()
 
     def loss(self, outputs: Outputs, batch: Batch, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Main loss plus `aux_weight` times the auxiliary losses; see `Task.loss`.
+        """Main loss plus `aux_weight` times the auxiliary losses plus `border_weight` times the border loss; see
+        `Task.loss`.
 
-        `loss/main` and, where the network has auxiliary outputs, `loss/aux` (their unweighted sum) stand beside `loss`.
-        A batch whose weight is 0 has loss 0.
+        Beside `loss` stand `loss/main` and, where the network has such outputs, `loss/aux` (the auxiliary losses'
+        unweighted sum) and `loss/border` (unless its weight is 0): of each image its own, images weighed as in the main
+        loss. A batch whose weight is 0 has loss 0.
+
+        Raises:
+          ConfigError: a border weight, and a network without border logits.
         """
+        if self.border_weight and BORDER_LOGITS not in outputs:
+            raise ConfigError(
+                f"config.loss.border_weight is {self.border_weight}, but the network has no {BORDER_LOGITS}: set it to "
+                "0, or take one that has them, such as dfn."
+            )
         valid = _valid_pixels(batch)
         scale = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
@@ -90,13 +103,18 @@ class SemanticTask:
             )
             return values.sum() * scale
 
-        main = share(outputs[LOGITS])
-        auxiliary = outputs.get(AUX_LOGITS, ())
-        if not auxiliary:
-            return main, {"loss": main, "loss/main": main}
-        aux = sum(share(logits) for logits in auxiliary)
-        total = main + self.aux_weight * aux
-        return total, {"loss": total, "loss/main": main, "loss/aux": aux}
+        total = main = share(outputs[LOGITS])
+        parts = {"loss/main": main}
+        if auxiliary := outputs.get(AUX_LOGITS, ()):
+            parts["loss/aux"] = sum(share(logits) for logits in auxiliary)
+            total += self.aux_weight * parts["loss/aux"]
+        if self.border_weight:
+            values, _ = border_loss(outputs[BORDER_LOGITS], batch[LABEL], valid, self.num_classes)
+            images = self._loss.weights(batch[LABEL], valid, self.num_classes, self._class_weights)
+            images = images.sum(axis=tuple(range(1, images.ndim)))
+            parts["loss/border"] = (values * images).sum() * scale
+            total += self.border_weight * parts["loss/border"]
+        return total, {"loss": total, **parts}
 
     def metric_init(self) -> MetricState:
         """Zeros: `confusion` int64 [K + 1, K + 1]; with `boundary` also `boundary_f1` float64 [K], the sum over images,

@@ -19,7 +19,7 @@ import pytest
 from segjax.cli.models import WRITE_PAGE, read_figures
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.registry import create_model, entries
-from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
 from segjax.ops.formulation import formulations
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
@@ -79,7 +79,7 @@ def traced(name: str, train: bool, classes: int = CLASSES, channels: int = 3, dt
 def test_evaluation_returns_float32_logits_at_the_inputs_size(name):
     classes = PAPER_CLASSES[name.split("/")[0]]
     out, variables, size = traced(name, False, classes)
-    assert set(out) - {AUX_LOGITS} <= {LOGITS, FEATURES}
+    assert set(out) - {AUX_LOGITS, BORDER_LOGITS} <= {LOGITS, FEATURES}
     assert out[LOGITS].shape == (2, *size, classes)
     assert out[LOGITS].dtype == jnp.float32
     assert set(variables) <= {"params", "batch_stats"}
@@ -93,7 +93,8 @@ def test_init_creates_the_same_float32_variables_for_bfloat16_training(name):
     out, variables, _ = traced(name, True, classes, dtype=jnp.bfloat16)
     assert variables == traced(name, False, classes)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    assert {leaf.dtype for leaf in jax.tree.leaves((out[LOGITS], out.get(AUX_LOGITS)))} == {jnp.dtype(jnp.float32)}
+    heads = jax.tree.leaves((out[LOGITS], out.get(AUX_LOGITS), out.get(BORDER_LOGITS)))
+    assert {leaf.dtype for leaf in heads} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -103,7 +104,7 @@ def test_the_list_of_networks_tells_its_parameters(name):
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_auxiliary_logits_come_in_training_only(name):
+def test_auxiliary_and_border_logits_come_in_training_only(name):
     model = create_model(name, CLASSES)
     _, variables, size = traced(name, True)
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
@@ -116,12 +117,14 @@ def test_auxiliary_logits_come_in_training_only(name):
         return jax.eval_shape(run, variables, images)
 
     evaluated, _ = apply(False)
-    assert AUX_LOGITS not in evaluated
+    assert not {AUX_LOGITS, BORDER_LOGITS} & set(evaluated)
     trained, state = apply(True)
     assert trained[LOGITS] == evaluated[LOGITS]
     assert state.get("batch_stats", {}) == variables.get("batch_stats", {})
     for head in trained.get(AUX_LOGITS, ()):
         assert (head.shape, head.dtype) == ((2, *size, CLASSES), jnp.float32)
+    if BORDER_LOGITS in trained:
+        assert trained[BORDER_LOGITS].shape[:3] == (2, *size)
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -217,7 +220,10 @@ class Compiled:
                 {"params": params, **rest}, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
             )
             heads = [out[LOGITS], *out.get(AUX_LOGITS, ())]
-            return sum(-jax.nn.log_softmax(head)[..., 1].mean() for head in heads), (out, state)
+            value = sum(-jax.nn.log_softmax(head)[..., 1].mean() for head in heads)
+            if BORDER_LOGITS in out:
+                value += jax.nn.softplus(out[BORDER_LOGITS]).mean()
+            return value, (out, state)
 
         (value, (out, state)), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         return value, out, state, gradient

@@ -11,6 +11,7 @@ from segjax.core import config
 from segjax.core.errors import ConfigError
 from segjax.core.schema import IGNORE
 from segjax.losses import LOSSES, get_loss
+from segjax.losses.border import border_loss
 
 B, H, W, K = 3, 6, 5, 4
 CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25], np.float32)
@@ -29,8 +30,22 @@ def scene(seed=0, ignored=0.3, classes=K):
     return logits, labels, valid
 
 
+class Border:
+    """The border loss, which has its labels from the classes', under the interface of the others."""
+
+    def __call__(self, logits, labels, valid, class_weights):
+        return border_loss(logits, labels, valid, K)
+
+    def weights(self, labels, valid, num_classes, class_weights):
+        return jax.jit(border_loss, static_argnums=3)(jnp.zeros((*labels.shape, 1)), labels, valid, num_classes)[1]
+
+
+def loss_of(name):
+    return Border() if name == "border" else get_loss(name)
+
+
 def mean_loss(name, **options):
-    loss = get_loss(name)
+    loss = loss_of(name)
 
     @jax.jit
     def run(logits, labels, valid):
@@ -44,7 +59,7 @@ def mean_loss(name, **options):
     return run
 
 
-@pytest.fixture(scope="module", params=sorted(LOSSES))
+@pytest.fixture(scope="module", params=sorted([*LOSSES, "border"]))
 def name(request):
     return request.param
 
@@ -101,7 +116,7 @@ def test_all_ignored_is_zero_not_nan(weighted, classes):
 def test_weights_follow_from_labels_alone(name, weighted, classes):
     logits, labels, valid = scene(classes=classes)
     (_, (values, weights)), _ = weighted(logits, labels, valid)
-    expected = get_loss(name).weights(labels, valid, classes, CLASS_WEIGHTS[:classes])
+    expected = loss_of(name).weights(labels, valid, classes, CLASS_WEIGHTS[:classes])
     np.testing.assert_array_equal(expected, weights)
     assert values.shape == weights.shape
     assert values.dtype == weights.dtype == jnp.float32

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from segjax.core.errors import SizeError
-from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
 from segjax.models.base import Network
 
 
@@ -33,7 +33,7 @@ def test_multiples_pass():
 def test_outputs_hold_what_was_given():
     half = jnp.ones((1, 2, 2, 3), jnp.bfloat16)
     assert set(Network.outputs(half)) == {LOGITS}
-    full = Network.outputs(half, [half], {4: half})
-    assert set(full) == {LOGITS, AUX_LOGITS, FEATURES}
-    assert full[LOGITS].dtype == full[AUX_LOGITS][0].dtype == jnp.float32
+    full = Network.outputs(half, [half], {4: half}, half)
+    assert set(full) == {LOGITS, AUX_LOGITS, BORDER_LOGITS, FEATURES}
+    assert full[LOGITS].dtype == full[AUX_LOGITS][0].dtype == full[BORDER_LOGITS].dtype == jnp.float32
     assert full[FEATURES][4] is half

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.registry import create_model
-from segjax.core.schema import AUX_LOGITS, LOGITS
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.sharding import batch_sharding
 from segjax.training.state import init_variables
@@ -38,6 +38,8 @@ def measure(name: str) -> dict[str, Any]:
             {"params": params, **rest}, images, train=True, mutable=list(rest), rngs={"dropout": jax.random.key(1)}
         )
         total = sum(jnp.mean(logits * cotangent) for logits in (outputs[LOGITS], *outputs.get(AUX_LOGITS, ())))
+        if BORDER_LOGITS in outputs:
+            total += jnp.mean(outputs[BORDER_LOGITS] * cotangent[..., :1])
         return total, (outputs[LOGITS], updated)
 
     def run(mesh: jax.sharding.Mesh) -> tuple[Any, str]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import ConfigError
-from segjax.core.schema import AUX_LOGITS, IGNORE, LABEL, LOGITS, VALID
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, IGNORE, LABEL, LOGITS, VALID
 from segjax.losses import get_loss
+from segjax.losses.border import border_loss
 from segjax.metrics.boundary import boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import confusion
 from segjax.tasks.semantic import SIZE, SemanticTask
@@ -60,10 +61,39 @@ def test_loss_without_auxiliary_outputs():
     assert total == named["loss/main"]
 
 
+def test_border_loss_is_each_images_weighed_as_in_the_main_loss():
+    outputs, batch, _ = example()
+    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    valid = np.broadcast_to(batch[VALID][:, None, None], (B, H, W))
+    border, _ = jax.jit(border_loss, static_argnums=3)(outputs[BORDER_LOGITS], batch[LABEL], valid, K)
+    for name in ("cross_entropy", "dice"):
+        task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
+        other = SemanticTask(K, loss_name=name, class_weights=WEIGHTS)
+        weight = task.loss_weight(batch)
+        without, parts = jax.jit(other.loss)(outputs, batch, weight)
+        assert "loss/border" not in parts
+        total, parts = jax.jit(task.loss)(outputs, batch, weight)
+        known = (batch[LABEL] != IGNORE) & valid
+        images = np.where(known, np.array(WEIGHTS)[np.where(known, batch[LABEL], 0)], 0).sum((1, 2))
+        images = images if name == "cross_entropy" else known.any((1, 2))
+        assert float(parts["loss/border"]) == pytest.approx(float((border * images).sum() / images.sum()), rel=1e-5)
+        assert float(total) == pytest.approx(float(without + 0.1 * parts["loss/border"]), rel=1e-5)
+        assert total == parts["loss"]
+
+
+def test_a_border_weight_without_border_logits_is_one_line_of_error():
+    outputs, batch, _ = example()
+    task = SemanticTask(K, border_weight=0.1)
+    with pytest.raises(ConfigError, match=r"border_weight is 0\.1, but the network has no border_logits") as caught:
+        task.loss(outputs, batch, task.loss_weight(batch))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "dice"])
 def test_shares_of_micro_batches_add_up(name):
     outputs, batch, _ = example()
-    task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS)
+    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
     weight = task.loss_weight(batch)
 
     @jax.jit
@@ -95,10 +125,11 @@ def test_padding_counts_in_neither_loss_nor_metric():
 @pytest.mark.parametrize("label", [IGNORE, 0])
 def test_a_batch_of_no_weight_has_loss_zero_and_no_gradient(label):
     outputs, batch, _ = example()
-    task = SemanticTask(K, class_weights=(0, 1, 1, 1), label_smoothing=0.1)
+    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    task = SemanticTask(K, class_weights=(0, 1, 1, 1), label_smoothing=0.1, border_weight=0.1)
     # Class 0 has weight 0, so its smoothed terms have nothing to be divided by.
     batch = {LABEL: np.full_like(batch[LABEL], label)}
-    value, slope = jax.value_and_grad(lambda o: task.loss(o, batch, task.loss_weight(batch))[0])(outputs)
+    value, slope = jax.jit(jax.value_and_grad(lambda o: task.loss(o, batch, task.loss_weight(batch))[0]))(outputs)
     assert value == 0
     assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(slope))
 
