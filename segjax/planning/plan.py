@@ -68,8 +68,8 @@ def plan(
         raise ConfigError(f"config.parallel.backend: {config.parallel.backend!r} cannot be planned; set it to 'jit'.")
     if topology.platform == "cpu" and config.train.dtype != "float32":
         raise ConfigError(
-            f"config.train.dtype: XLA's compiler for CPUs cannot split {config.train.dtype} programs; "
-            f"set it to float32 to plan on {topology.name}."
+            f"config.train.dtype: XLA's compiler for CPUs aborts on some {config.train.dtype} programs that are split "
+            f"over devices; set it to float32 to plan on {topology.name}."
         )
     mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp, devices=topology.devices)
     size = config.train.batch_size
