@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from resume import EXIT_RESUME, command_of, resumable, with_resume
+from run_command import EXIT_RESUME, resumable, split, with_resume
 
 KILL_AFTER = 10.0
 """Seconds between SIGTERM and SIGKILL for processes that outlive a lost one."""
@@ -40,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--grace", type=float, default=60.0, metavar="S", help="seconds the others have to end after one was lost"
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and end")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="segjax train ...")
-    args = parser.parse_args(argv)
-    command = command_of(args.command)
+    options, command = split(argv)
+    args = parser.parse_args(options)
     shares = shares_of(args.gpus, args.processes)
 
     if args.dry_run:
@@ -127,23 +126,23 @@ class Run:
         That of the first process that failed; a status that calls for --resume counts only where no other error does.
         """
         failed: list[int] = []
-        deadline, told = None, False
-        while None in [process.poll() for process in self._processes]:  # all are asked, not the first alone
+        deadline, told, running = None, False, True
+        while running:
+            running = None in [process.poll() for process in self._processes]  # all are asked, not the first alone
             for index, process in enumerate(self._processes):
                 if process.returncode and index not in failed:
                     failed.append(index)
                     say(f"process {index} {_told(process.returncode)}")
             if failed and deadline is None:
                 deadline = time.monotonic() + self._grace
-            if deadline is not None and time.monotonic() > deadline:
+            if running and deadline is not None and time.monotonic() > deadline:
                 rest = [index for index, process in enumerate(self._processes) if process.returncode is None]
                 say(f"process {', '.join(map(str, rest))} did not end within {self._grace:g} s; ending it")
                 self._signal(signal.SIGKILL if told else signal.SIGTERM)
                 deadline, told = time.monotonic() + KILL_AFTER, True
-            time.sleep(0.05)
+            time.sleep(0.05 if running else 0)
         for reader in self._readers:
             reader.join(5)
-        failed += [i for i, process in enumerate(self._processes) if process.returncode and i not in failed]
         statuses = [_status(self._processes[index].returncode) for index in failed]
         errors = [status for status in statuses if not resumable(status)]
         return (errors or [status for status in statuses if status == EXIT_RESUME] or statuses or [0])[0]
