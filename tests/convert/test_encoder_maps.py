@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.convert.maps import mobilenet, vgg
+from segjax.convert.maps import densenet, mobilenet, vgg
 from segjax.models.encoders import create_encoder
 
 # Indices of torchvision's convolutions in `features`.
@@ -44,6 +44,16 @@ def test_vgg_leaves_out_what_ours_has_not():
     prepared = vgg.prepare(tensors, encoder)
     assert list(prepared) == ["features.1.running_mean"]
     np.testing.assert_array_equal(prepared["features.1.running_mean"], [2.0, 2.0])
+
+
+def test_densenet():
+    encoder = create_encoder("densenet121")
+    names = [f"features.{name}" for name in ("conv0", "norm0", "norm5")]
+    names += [f"features.transition{i}.{part}" for i in (1, 2, 3) for part in ("conv", "norm")]
+    for i, layers in enumerate((6, 12, 24, 16), start=1):
+        places = [f"features.denseblock{i}.denselayer{j}" for j in range(1, layers + 1)]
+        names += [f"{place}.{part}{k}" for place in places for part in ("norm", "conv") for k in (1, 2)]
+    assert {densenet.rename(name, encoder) for name in names} == modules(encoder)
 
 
 @pytest.mark.parametrize("last", [False, True])
