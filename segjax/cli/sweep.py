@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"{flag}: {value} is below 1.")
     if args.vmap is None and args.members is not None:
         raise ConfigError("--members belongs to --vmap.")
+    if args.vmap is not None and args.jobs > 1:
+        raise ConfigError("--jobs belongs to the queue: with --vmap one program after another has all devices.")
     if args.vmap == "all":
         check_one_program(variants)
     parts = [[variant] for variant in variants]

@@ -59,6 +59,7 @@ def test_list_shows_what_would_run_together(config: Path, capsys) -> None:
     [
         (["--jobs=0"], "--jobs: 0 is below 1"),
         (["--members=2"], "--members belongs to --vmap"),
+        (["--vmap", "--jobs=2"], "--jobs belongs to the queue"),
         (["--shard=2/2"], "--shard: '2/2' is not i/n"),
         (["--config.trian.steps=1"], "Did you mean 'train'"),
         (["--config.model.name=fcn/test", "--config.model.options={'featurs': 1}"], "has no field"),
