@@ -99,7 +99,6 @@ def train_members(
 
     Raises:
       ConfigError, CheckpointError, StorageError: as `segjax.training.loop.train`.
-      SegjaxError: where no member is left.
     """
     config = members[0].config
     settings = config.train
