@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from segjax.cli.runtime import add_process_arguments, join, prepare_jax
+
 TAKES_OVERRIDES = True
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--void", help="how void pixels count: ignore, union or drop")
     parser.add_argument("--output", metavar="FILE.json", help="also keep the scores, image by image, as JSON")
     viewing.add_arguments(parser)
+    add_process_arguments(parser)
     parser.epilog = (
         "The data set is the checkpoint's; config.data, config.eval and config.parallel can be overridden, such as "
         "--config.data.root=DIR. With --predictions and no --checkpoint, --config.data.name names the set."
@@ -24,14 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from segjax.cli import viewing
-    from segjax.core.config import from_dict, to_dict
+    from segjax.core.config import to_dict
     from segjax.core.errors import ConfigError
 
     if args.checkpoint is None and args.predictions is None:
         raise ConfigError("--checkpoint or --predictions is needed: what is to be scored?")
+    record = None
     if args.checkpoint is None:
         record = to_dict(overridden({}, args.overrides))
     else:
@@ -39,12 +40,23 @@ def run(args: argparse.Namespace) -> int:
             if key.split(".")[0] not in ("data", "eval", "parallel"):
                 raise ConfigError(f"--config.{key}: the checkpoint fixes it; only data, eval and parallel can change.")
 
-    from segjax.cli.runtime import prepare_jax
-
     prepare_jax()
+    if args.predictions is not None:  # label files are counted by one process
+        return _evaluate(args, record)
+    mine = {key: text for key, text in args.overrides.items() if key.startswith("parallel.")}
+    with join(args, overridden({}, mine).parallel):
+        return _evaluate(args, record)
+
+
+def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
+    from pathlib import Path
+
     import jax
 
+    from segjax.cli import viewing
     from segjax.cli.progress import progress
+    from segjax.core.config import from_dict, to_dict
+    from segjax.core.errors import ConfigError
     from segjax.data.dataset import open_dataset
     from segjax.data.pipeline import eval_batches
     from segjax.inference.evaluate import evaluate, of_predictor, save_results
@@ -100,15 +112,19 @@ def run(args: argparse.Namespace) -> int:
             predict,
             eval_batches(
                 source,
-                batch_size=config.eval.batch_size,
+                batch_size=config.eval.batch_size // jax.process_count(),
                 size=config.eval.size,
                 multiple=stride,
                 threads=config.data.threads,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
             ),
             task,
             place=place,
             on_batch=advance,
         )
+    if jax.process_index() != 0:
+        return 0
     if args.output is not None:
         kept = {"kind": "evaluation", "dataset": info.name, "split": split, "void": config.eval.void, **extra}
         save_results(Path(args.output), {**kept, **results, **provenance()})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from segjax.cli.runtime import add_process_arguments, join, prepare_jax
+
 TAKES_OVERRIDES = False
 
 
@@ -21,15 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also write DIR/probabilities/NAME.npy, float16 [H, W, classes]"
     )
     viewing.add_arguments(parser)
-    parser.epilog = "Exit status: 0 all images labelled, 1 some could not be read and were skipped, 2 nothing done."
+    add_process_arguments(parser)
+    parser.epilog = (
+        "Several processes share the images out. Exit status: 0 all images labelled, 1 some could not be read and were "
+        "skipped, 2 nothing done."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
-    import time
-
-    from segjax.cli import viewing
-    from segjax.core.errors import ConfigError, DataError
+    from segjax.core.config import Parallel
+    from segjax.core.errors import ConfigError
 
     # --- What can be wrong is looked at before anything heavy is imported.
     if not 0 <= args.alpha <= 1:
@@ -39,11 +42,21 @@ def run(args: argparse.Namespace) -> int:
     paths = inputs(Path(args.input))
     targets = outputs(paths, Path(args.output), args.overlay)
 
-    from segjax.cli.runtime import prepare_jax
-
     prepare_jax()
+    with join(args, Parallel()):
+        return _predict(args, paths, targets)
+
+
+def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path]) -> int:
+    import sys
+    import time
+
+    import jax
+
+    from segjax.cli import viewing
     from segjax.cli.progress import progress
     from segjax.core.config import from_dict, to_dict
+    from segjax.core.errors import DataError
     from segjax.inference.folder import label_files
     from segjax.inference.predictor import Predictor
     from segjax.parallel.mesh import make_mesh
@@ -55,11 +68,15 @@ def run(args: argparse.Namespace) -> int:
     record = to_dict(from_dict(saved.config))
     viewing.update(record["eval"], args)
     config = from_dict(record)
-    mesh = make_mesh()
+    mesh = make_mesh(devices=jax.local_devices())
     check_batch_size(config.eval.batch_size, mesh, key="--batch-size")
     predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
 
-    # --- The images; one that cannot be read is told of and passed over.
+    # --- The images, this process's share; one that cannot be read is told of and passed over.
+    mine = slice(jax.process_index(), None, jax.process_count())
+    paths, targets = paths[mine], targets[mine]
+    if not paths:
+        return 0
     done, skipped, start = 0, 0, time.perf_counter()
     with progress(len(paths), "predict") as advance:
         for path, error in label_files(
@@ -74,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             if error is not None:
                 print(f"segjax predict: skipped {_line(error, path)}", file=sys.stderr)
             advance(done + skipped)
-    if not done:
+    if not done and jax.process_count() == 1:  # among several, another's images may be in order
         raise DataError(f"--input: none of {len(paths)} images could be read.")
     rate = done / max(time.perf_counter() - start, 1e-9)
     print(

@@ -6,6 +6,7 @@ tests/training/test_two_processes.py (the trainer alone) and tests/data/test_pip
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segjax.cli.main import main
 from segjax.core.errors import EXIT_RESUME
@@ -159,3 +161,30 @@ def test_two_processes_of_four_devices_then_one_of_two(
     assert process.returncode == 0, output
     assert "resumed from step" in output
     _compare(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+def test_evaluation_and_prediction_share_the_images_out(undisturbed: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{index}.png")
+    scores, labels = [], []
+    for processes, devices in ((1, 1), (2, 2)):
+        output = tmp_path / str(processes)
+        words = ["-m", "segjax.cli.main", "evaluate", f"--checkpoint={undisturbed}", f"--output={output}.json"]
+        with _launch(processes, devices, *words) as process:
+            text = process.stdout.read()
+        assert process.returncode == 0, text
+        scores.append(json.loads(Path(f"{output}.json").read_text()))
+        words = ["-m", "segjax.cli.main", "predict", f"--checkpoint={undisturbed}", f"--input={photos}"]
+        with _launch(processes, devices, *words, f"--output={output}") as process:
+            text = process.stdout.read()
+        assert process.returncode == 0, text
+        labels.append({path.name: np.asarray(Image.open(path)) for path in output.glob("*.png")})
+    assert scores[0]["images"] == scores[1]["images"] == 4
+    np.testing.assert_allclose(scores[0]["metrics"]["miou"], scores[1]["metrics"]["miou"], rtol=1e-6)
+    assert labels[0].keys() == labels[1].keys() == {"0.png", "1.png", "2.png"}
+    for name, expected in labels[0].items():
+        assert np.mean(labels[1][name] != expected) < 1e-3  # a tie may fall the other way in another batch
