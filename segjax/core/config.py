@@ -177,7 +177,14 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    backend: str = option("jit", "how the step is spread over devices", choices=("jit",))
+    backend: str = option(
+        "jit", "how the step is spread over devices; pmap splits the batch only", choices=("jit", "pmap")
+    )
+    gradients: str = option(
+        "auto",
+        "type in which gradients are added over devices; auto: under jit the compiler's choice, else float32",
+        choices=("auto", "float32", "bfloat16"),
+    )
     data: int = option(-1, "devices along the batch; -1 = the rest")
     spatial: int = option(1, "devices along the image height", minimum=1)
     fsdp: int = option(1, "devices the parameters are split over", minimum=1)

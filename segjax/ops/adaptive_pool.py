@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import ModelError
+from segjax.ops.ambient import row_shards
 from segjax.ops.geometry import Pair
-from segjax.ops.halo import map_rows, row_shards
+from segjax.ops.halo import map_rows
 from segjax.ops.linear_map import along_axis
 from segjax.ops.precision import wide_type
 

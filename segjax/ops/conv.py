@@ -11,9 +11,10 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
+from segjax.ops.ambient import row_shards
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
-from segjax.ops.halo import map_windows, row_shards
+from segjax.ops.halo import map_windows
 from segjax.ops.precision import wide_type, widen
 from segjax.ops.stem import fold_stride
 

@@ -17,23 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from segjax.ops.ambient import ROWS, row_shards
 from segjax.ops.geometry import Pair
-
-ROWS = "spatial"
-"""The mesh axis that rows are split over (`segjax.parallel.mesh.SPATIAL`, which this room may not import)."""
-
-
-def row_shards() -> int:
-    """Over how many devices the ambient mesh splits the rows of an image: 1 without a mesh, and inside a `shard_map`
-    over rows, where an array is one device's part."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or ROWS not in mesh.axis_names:
-        return 1
-    kind = dict(zip(mesh.axis_names, mesh.axis_types))[ROWS]
-    return mesh.shape[ROWS] if kind == AxisType.Auto else 1
 
 
 def halo(x: jax.Array, before: int, after: int) -> jax.Array:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.halo import multiply_rows, row_shards
+from segjax.ops.ambient import row_shards
+from segjax.ops.halo import multiply_rows
 from segjax.ops.precision import wide_type
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.ambient import mapped_batch
 from segjax.ops.precision import widen
 
 # Values of a channel up to which a second pass over them costs nothing that matters.
@@ -17,15 +18,20 @@ def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     One pass over the image: E[x^2] - E[x]^2, clipped at zero because the difference of two near numbers may fall below.
     Two passes over few values, such as an image's means, which often lie so close together that nothing would be left
-    of that difference. Under a mesh the sums run over the global batch, so the statistics are synchronised.
+    of that difference. The statistics are those of the global batch: under a mesh by themselves, under `pmap` by a
+    mean over the devices.
     """
     wide = widen(x)
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(wide, axis=axes)
+    axes, mapped = tuple(range(x.ndim - 1)), mapped_batch()
+
+    def mean_of(values: jax.Array) -> jax.Array:
+        local = jnp.mean(values, axis=axes)
+        return lax.pmean(local, mapped) if mapped else local
+
+    mean = mean_of(wide)
     if x.size // x.shape[-1] <= _FEW:
-        return mean, jnp.mean(jnp.square(wide - mean), axis=axes)
-    square = jnp.mean(jnp.square(wide), axis=axes)
-    return mean, jnp.maximum(square - jnp.square(mean), 0.0)
+        return mean, mean_of(jnp.square(wide - mean))
+    return mean, jnp.maximum(mean_of(jnp.square(wide)) - jnp.square(mean), 0.0)
 
 
 def batch_norm(

@@ -13,8 +13,9 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
+from segjax.ops.ambient import row_shards
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
-from segjax.ops.halo import map_windows, row_shards
+from segjax.ops.halo import map_windows
 from segjax.ops.precision import wide_type, widen
 
 # A larger window takes XLA's own reduction, whose program does not grow with it.

@@ -11,8 +11,9 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError, suggest
+from segjax.ops.ambient import row_shards
 from segjax.ops.geometry import Pair
-from segjax.ops.halo import row_shards, take_rows
+from segjax.ops.halo import take_rows
 from segjax.ops.linear_map import along_axis
 
 METHODS = ("nearest", "nearest-exact", "bilinear", "bicubic")

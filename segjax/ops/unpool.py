@@ -8,8 +8,9 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
+from segjax.ops.ambient import row_shards
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
-from segjax.ops.halo import map_rows, row_shards
+from segjax.ops.halo import map_rows
 
 
 def max_unpool(

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.core.errors import ModelError
+from segjax.ops.ambient import row_shards
 from segjax.ops.conv import conv2d
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
-from segjax.ops.halo import map_rows, row_shards
+from segjax.ops.halo import map_rows
 
 
 def depth_to_space(x: jax.Array, r: int | Pair) -> jax.Array:

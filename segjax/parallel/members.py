@@ -12,13 +12,16 @@ from jax.extend import core as jex
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from segjax.parallel.mesh import DATA, make_mesh
+from segjax.parallel.mesh import line_mesh
+
+MEMBERS = "members"
+"""The mesh axis. Not that of a batch: batch normalisation would take its statistics over all members."""
 
 
 def members_mesh(count: int) -> Mesh:
-    """As many of this process's devices as there are members, at most all, along the axis `data`."""
+    """As many of this process's devices as there are members, at most all."""
     devices = jax.local_devices()
-    return make_mesh(devices=devices[: min(count, len(devices))])
+    return line_mesh(MEMBERS, devices[: min(count, len(devices))])
 
 
 def rows_of(count: int, mesh: Mesh) -> list[int]:
@@ -29,7 +32,7 @@ def rows_of(count: int, mesh: Mesh) -> list[int]:
 
 def put_members(tree: Any, mesh: Mesh) -> Any:
     """Arrays with members along their first axis, each device getting its own."""
-    return jax.device_put(tree, NamedSharding(mesh, P(DATA)))
+    return jax.device_put(tree, NamedSharding(mesh, P(MEMBERS)))
 
 
 def over_members(function: Callable[..., Any], mesh: Mesh, stacked: Sequence[bool]) -> Callable[..., Any]:
@@ -48,8 +51,8 @@ def over_members(function: Callable[..., Any], mesh: Mesh, stacked: Sequence[boo
     mapped = _unrolled(function, axes) if on_cpu else jax.vmap(function, axes)
     if mesh.size == 1:
         return mapped
-    specs = tuple(P(DATA) if one else P() for one in stacked)
-    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=P(DATA), check_vma=False)
+    specs = tuple(P(MEMBERS) if one else P() for one in stacked)
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=P(MEMBERS), check_vma=False)
 
 
 def _unrolled(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:

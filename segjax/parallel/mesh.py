@@ -72,6 +72,11 @@ def _arranged(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.
     return ordered.reshape(shape)
 
 
+def line_mesh(axis: str, devices: Sequence[jax.Device]) -> Mesh:
+    """All `devices` along one axis of type Auto."""
+    return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=list(devices))
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts a batch is split; batch sizes must be a multiple of it."""
     return math.prod(mesh.shape[axis] for axis in (DATA, FSDP))

@@ -35,23 +35,26 @@ def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
     return sorted({row for (part,) in shards.values() for row in range(*part.indices(batch_size))})
 
 
+def numeric(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The entries of a batch that devices can hold; file names and the like stay behind."""
+    arrays = {key: np.asarray(value) for key, value in batch.items()}
+    return {key: value for key, value in arrays.items() if value.dtype.kind in "biuf"}
+
+
 def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     """Hands this process's share of a batch to its devices; the copy is asynchronous.
 
     Args:
-      batch: arrays whose first axis is this process's share of the batch. Entries that are no numeric arrays (file
-        names) stay behind.
+      batch: arrays whose first axis is this process's share of the batch. What is not `numeric` stays behind.
       mesh: the mesh of all processes.
 
     Returns:
       Global arrays, the first axis joined over the processes.
     """
-    arrays = {key: np.asarray(value) for key, value in batch.items()}
-    arrays = {key: value for key, value in arrays.items() if value.dtype.kind in "biuf"}
     processes = len({device.process_index for device in mesh.devices.flat})
     return {
         key: jax.make_array_from_process_local_data(
             batch_sharding(mesh, value.shape), value, (value.shape[0] * processes, *value.shape[1:])
         )
-        for key, value in arrays.items()
+        for key, value in numeric(batch).items()
     }

@@ -15,7 +15,7 @@ from segjax.core.config import Config, to_dict
 from segjax.core.errors import ConfigError
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
-from segjax.parallel.transfer import check_batch_size, to_global
+from segjax.parallel.transfer import check_batch_size
 from segjax.parallel.watchdog import Watchdog
 from segjax.training.checkpoint import Checkpointer
 from segjax.training.history import History
@@ -128,20 +128,20 @@ def train(
     compiled, meter, interrupted = None, None, None
     step, saved = start, start
     try:
-        with jax.set_mesh(mesh), Preemption() as preemption:
+        with program.ambient(), Preemption() as preemption:
             while step < steps and interrupted is None:
                 watchdog.at(step + 1, "waiting for data")
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - asked
-                batch = to_global(batch, mesh)
+                batch = program.put(batch)
                 if compiled is None:  # once, for the shape of the first batch
                     watchdog.at(doing="compilation", patient=True)
                     began = time.perf_counter()
                     lowered = program.step.lower(state, batch)
                     compiled = lowered.compile()
                     console.line(f"compiled the train step in {time.perf_counter() - began:.1f} s")
-                    flops = step_flops(lowered, accumulate=settings.accumulate)
+                    flops = step_flops(lowered, repeats=settings.accumulate * program.parts)
                     meter = Meter(settings.batch_size, flops, peak)
                     waited = 0.0  # before the clock started
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from segjax.core.config import Config
+from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas
 from segjax.parallel.sharding import replicated, state_sharding
+from segjax.parallel.transfer import to_global
 from segjax.training.optim import frozen_mask, make_optimizer
 from segjax.training.schedules import make_schedule
 from segjax.training.state import TrainState, abstract_state
@@ -24,11 +29,17 @@ class Program(NamedTuple):
       step: jitted (state, batch) -> (state, metrics); takes the state over.
       state: shapes, dtypes and shardings of the state.
       tx: the optimiser.
+      put: this process's share of a batch, from the host to its devices.
+      ambient: context in which the step is lowered and called.
+      parts: into how many the batch is split before the step sees it; the lowered program is that of one part.
     """
 
     step: Any
     state: TrainState
     tx: optax.GradientTransformation
+    put: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ambient: Callable[[], contextlib.AbstractContextManager[Any]]
+    parts: int
 
 
 def make_program(
@@ -52,22 +63,42 @@ def make_program(
       mesh: of the run, or of a topology that is not there.
       steps: of the whole run, for the schedule.
     """
-    step, tx = make_step(config, model=model, task=task, transform=transform, params=variables["params"], steps=steps)
+    pmap, written_out = config.parallel.backend == "pmap", config.parallel.gradients != "auto"
+    axis = AXIS if pmap or written_out else None
+    step, tx = make_step(
+        config, model=model, task=task, transform=transform, params=variables["params"], steps=steps, axis=axis
+    )
     state = abstract_state(variables, tx, mesh, ema=config.train.ema is not None)
+    if pmap:
+        run, put, ambient = pmapped(step, mesh), to_replicas, contextlib.nullcontext
+    else:
+        shardings = (state_sharding(mesh, state), replicated(mesh))
+        run = jax.jit(over_batch(step, mesh) if written_out else step, donate_argnums=0, out_shardings=shardings)
+        put, ambient = to_global, functools.partial(jax.set_mesh, mesh)
     return Program(
-        step=jax.jit(step, donate_argnums=0, out_shardings=(state_sharding(mesh, state), replicated(mesh))),
+        step=run,
         state=state,
         tx=tx,
+        put=functools.partial(put, mesh=mesh),
+        ambient=ambient,
+        parts=1 if axis is None else mesh.shape[axis],
     )
 
 
 def make_step(
-    config: Config, *, model: Any, task: Any, transform: Transform | None, params: Any, steps: int
+    config: Config,
+    *,
+    model: Any,
+    task: Any,
+    transform: Transform | None,
+    params: Any,
+    steps: int,
+    axis: str | None = None,
 ) -> tuple[Callable[..., Any], optax.GradientTransformation]:
     """The step of a config, not yet jitted, and its optimiser.
 
     Seed, learning rate and weight decay may be traced scalars: a sweep's members share one program. `params` are the
-    parameters or their shapes.
+    parameters or their shapes; `axis` as in `make_train_step`.
     """
     settings = config.train
     schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)
@@ -83,5 +114,7 @@ def make_step(
         ema_decay=settings.ema,
         remat=settings.remat,
         frozen=frozen_mask(params, config.optim.multipliers),
+        axis=axis,
+        reduce_dtype=jnp.bfloat16 if config.parallel.gradients == "bfloat16" else None,
     )
     return step, tx

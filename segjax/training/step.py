@@ -32,6 +32,8 @@ def make_train_step(
     ema_decay: float | None = None,
     remat: bool = False,
     frozen: Any = None,
+    axis: str | None = None,
+    reduce_dtype: Any = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """A pure function (state, batch) -> (state, metrics), to be jitted with the state donated.
 
@@ -52,6 +54,9 @@ def make_train_step(
       ema_decay: decay of the parameters' moving average; the state must hold one.
       remat: recompute the network's activations in the backward pass.
       frozen: True for the parameters that no gradient is computed for; None for none. Statistics move all the same.
+      axis: mapped axis over devices that each call the step with their part of the batch (`parallel.replicated`); None
+        where arrays are global. Devices then draw their own augmentation and dropout, other than a global batch would.
+      reduce_dtype: in which gradients are added over `axis`; None: their own, float32.
 
     Returns:
       The step. Its metrics are float32 scalars: `loss`, the task's parts of it, `grad_norm` (before clipping),
@@ -102,13 +107,22 @@ def make_train_step(
         (grads, model_state), parts = jax.lax.scan(body, (zeros, state.model_state), (jnp.arange(accumulate), micro))
         return grads, model_state, jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
 
+    def total(tree: Any, dtype: Any = None) -> Any:
+        if axis is None:
+            return tree
+        return jax.tree.map(lambda x: jax.lax.psum(x.astype(dtype or x.dtype), axis).astype(x.dtype), tree)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        augment_key, dropout_key = jax.random.split(key)
         if transform is not None:
             with jax.named_scope("augmentation"):
                 batch = transform(augment_key, batch)
-        weight = task.loss_weight(batch)
+        weight = total(task.loss_weight(batch))
         grads, model_state, metrics = (split if accumulate > 1 else whole)(state, batch, weight, dropout_key)
+        grads, metrics = total(grads, reduce_dtype), total(metrics)
         with jax.named_scope("update"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)

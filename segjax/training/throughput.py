@@ -52,18 +52,19 @@ def flops_of(analysis: Mapping[str, float] | Sequence[Mapping[str, float]] | Non
     return total if total > 0 else None
 
 
-def step_flops(lowered: Any, *, accumulate: int = 1) -> float | None:
+def step_flops(lowered: Any, *, repeats: int = 1) -> float | None:
     """FLOPs of one train step over all devices, from the program as traced (before XLA partitions or fuses it).
 
-    The analysis counts a loop's body once, so with gradient accumulation the figure is multiplied; what a step does
-    once (augmentation, update) is then counted `accumulate` times, which is under a percent of a network's work.
+    The analysis counts a loop's body once, and of a mapped program one device's part, so the figure is multiplied by
+    `repeats`, micro-batches times devices that map; what a step does once (augmentation, update) is then counted as
+    often, which is under a percent of a network's work.
     Recomputation (remat) is counted: the figure is then a hardware, not a model utilisation.
     """
     try:
         flops = flops_of(lowered.cost_analysis())
     except (NotImplementedError, RuntimeError):  # a backend may have no analysis; the log then goes without MFU
         return None
-    return None if flops is None else flops * accumulate
+    return None if flops is None else flops * repeats
 
 
 def peak_flops(devices: Sequence[jax.Device]) -> float | None:

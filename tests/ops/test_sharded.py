@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax.ops.halo import ROWS, row_shards
+from segjax.ops.ambient import ROWS, row_shards
 from segjax.parallel.mesh import SPATIAL, make_mesh
 from tests.ops.sharded_cases import CASES, NATIVE
 

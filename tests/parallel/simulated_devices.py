@@ -20,7 +20,8 @@ from segjax.core.config import to_dict  # noqa: E402
 from segjax.core.errors import ConfigError  # noqa: E402
 from segjax.parallel import sharding  # noqa: E402
 from segjax.parallel.mesh import make_mesh  # noqa: E402
-from segjax.parallel.transfer import check_batch_size, to_global  # noqa: E402
+from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas  # noqa: E402
+from segjax.parallel.transfer import check_batch_size, numeric, to_global  # noqa: E402
 from segjax.training.checkpoint import Checkpointer  # noqa: E402
 from segjax.training.state import abstract_state, init_state, init_variables  # noqa: E402
 from segjax.training.step import make_train_step  # noqa: E402
@@ -69,6 +70,19 @@ for name, axes in {
 }.items():
     states[name], metrics = run(make_mesh(**axes))
     record["difference"][name] = max(difference(one, states[name]), difference(one_metrics, metrics))
+mesh = make_mesh()
+mapped = make_train_step(NET, ToyTask(), TX, None, schedule=lambda step: 0.01, ema_decay=0.9, axis=AXIS)
+plain = make_train_step(NET, ToyTask(), TX, None, schedule=lambda step: 0.01, ema_decay=0.9)
+undrawn = numeric(
+    {**BATCH, "image": np.asarray(BATCH["image"], np.float32) / 255}
+)  # devices would draw their own augmentation
+reference = jax.jit(plain)(init_state(VARIABLES, TX, make_mesh(devices=jax.devices()[:1]), ema=True), undrawn)
+for name, step, batch in (
+    ("pmap 8", pmapped(mapped, mesh), to_replicas(undrawn, mesh)),
+    ("data 8, sums written out", jax.jit(over_batch(mapped, mesh)), to_global(undrawn, mesh)),
+):
+    record["difference"][name] = difference(reference, step(init_state(VARIABLES, TX, mesh, ema=True), batch))
+
 split, _ = run(make_mesh(data=4, devices=jax.devices()[:4]), SPLIT_STEP)
 record["difference"]["data 4, two micro-batches"] = difference(one_split, split)
 
@@ -96,6 +110,8 @@ with tempfile.TemporaryDirectory() as workdir:
 record["errors"] = [
     message(lambda: make_mesh(spatial=3)),
     message(lambda: make_mesh(data=2, spatial=2)),
+    message(lambda: pmapped(mapped, make_mesh(spatial=2))),
+    message(lambda: over_batch(mapped, make_mesh(fsdp=2))),
     message(lambda: check_batch_size(12, make_mesh(), accumulate=2)),
 ]
 print(json.dumps(record))

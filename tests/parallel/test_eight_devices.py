@@ -20,7 +20,7 @@ def record() -> dict:
 
 def test_every_mesh_takes_the_same_step(record: dict) -> None:
     assert record["devices"] == 8
-    assert len(record["difference"]) == 5
+    assert len(record["difference"]) == 7
     for name, difference in record["difference"].items():
         assert difference < 2e-5, name
 
@@ -41,9 +41,11 @@ def test_a_checkpoint_moves_to_another_mesh(record: dict) -> None:
 
 
 def test_impossible_meshes_and_batches(record: dict) -> None:
-    spatial, count, batch = record["errors"]
+    spatial, count, pmap, sums, batch = record["errors"]
     assert spatial.startswith("config.parallel: spatial=3 times fsdp=1 does not divide the 8 devices")
     assert count.startswith("config.parallel: data=2 x fsdp=1 x spatial=2 needs 4 devices, there are 8")
+    assert pmap.startswith("config.parallel.backend: pmap needs config.parallel.spatial=1, and it is 2")
+    assert sums.startswith("config.parallel.gradients: a type needs config.parallel.fsdp=1, and it is 2")
     assert batch == (
         "config.train.batch_size: 12 does not split over 8 devices x 2 micro-batches; take a multiple of 16, such as "
         "16."

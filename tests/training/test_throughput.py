@@ -45,7 +45,7 @@ def test_simulated_cpu_devices_share_one_peak(monkeypatch) -> None:
 def test_flops_of_a_known_program() -> None:
     lowered = jax.jit(jnp.matmul).lower(jnp.ones((32, 64)), jnp.ones((64, 16)))
     np.testing.assert_allclose(step_flops(lowered), 2 * 32 * 64 * 16, rtol=0.01)
-    np.testing.assert_allclose(step_flops(lowered, accumulate=4), 4 * 2 * 32 * 64 * 16, rtol=0.01)
+    np.testing.assert_allclose(step_flops(lowered, repeats=4), 4 * 2 * 32 * 64 * 16, rtol=0.01)
 
 
 def test_cost_analysis_in_either_shape() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from segjax.core.config import Config, from_dict
 from segjax.core.schema import DatasetInfo
+from segjax.nn.norm import BatchNorm
 
 INFO = DatasetInfo("toy", ("left", "right"), ((0, 0, 0), (255, 255, 255)))
 
@@ -24,7 +25,7 @@ class ToyNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         x = nn.Conv(self.features, (3, 3), name="stem")(images)
         if self.norm:
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+            x = BatchNorm(name="norm")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
         return {"logits": nn.Conv(2, (1, 1), name="head")(x)}
 

@@ -14,9 +14,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import SizeError
+from segjax.ops.ambient import ROWS
 from segjax.ops.crf.exact import exact_filter
 from segjax.ops.crf.exact_pallas import MOST_FEATURES, Target, feature_pull, filter_sums
-from segjax.ops.halo import ROWS
 
 
 def all_pairs_filter(features: jax.Array, values: jax.Array, *, interpret: Target | None = None) -> jax.Array:

@@ -13,8 +13,7 @@ import jax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-BATCH = ("data", "fsdp")
-"""The mesh axes that a batch is split over (`segjax.parallel.mesh`, which this room may not import)."""
+from segjax.ops.ambient import BATCH
 
 
 def per_device(function: Callable[..., Any], *batched: jax.Array, whole: Any = ()) -> Any:
