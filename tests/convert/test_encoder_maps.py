@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.convert.maps import densenet, mobilenet, vgg
+from segjax.convert.maps import densenet, mobilenet, vgg, xception
 from segjax.models.encoders import create_encoder
 
 # Indices of torchvision's convolutions in `features`.
@@ -47,13 +47,24 @@ def test_vgg_leaves_out_what_ours_has_not():
 
 
 def test_densenet():
-    encoder = create_encoder("densenet121")
+    encoder = create_encoder("densenet_test")
     names = [f"features.{name}" for name in ("conv0", "norm0", "norm5")]
     names += [f"features.transition{i}.{part}" for i in (1, 2, 3) for part in ("conv", "norm")]
-    for i, layers in enumerate((6, 12, 24, 16), start=1):
+    for i, layers in enumerate((1, 1, 2, 1), start=1):
         places = [f"features.denseblock{i}.denselayer{j}" for j in range(1, layers + 1)]
         names += [f"{place}.{part}{k}" for place in places for part in ("norm", "conv") for k in (1, 2)]
     assert {densenet.rename(name, encoder) for name in names} == modules(encoder)
+
+
+def test_xception():
+    encoder = create_encoder("xception_test", 32)  # one module at stride 16
+    names = [f"stem.{i}.{part}" for i in (0, 1) for part in ("conv", "bn")]
+    names += [f"blocks.{i}.shortcut.{part}" for i in (0, 1, 2, 4) for part in ("conv", "bn")]
+    parts = ("conv_dw", "bn_dw", "conv_pw", "bn_pw")
+    names += [f"blocks.{i}.stack.conv{j}.{part}" for i in range(6) for j in (1, 2, 3) for part in parts]
+    places = [xception.rename(name, encoder) for name in names]
+    assert len(places) == len(set(places))
+    assert set(places) == modules(encoder)
 
 
 @pytest.mark.parametrize("last", [False, True])
