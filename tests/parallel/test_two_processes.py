@@ -10,9 +10,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from segjax.training.loop import train
 from segjax.training.writer import read_metrics
 
 ROOT = Path(__file__).parents[2]
+TOY = str(ROOT / "tests/parallel/toy_process.py")
 TRAIN_VERB = ("-m", "segjax.cli.main", "train")
 STEPS = 8
 OPTIM = {"name": "sgd", "learning_rate": 0.1}
@@ -65,8 +68,9 @@ def undisturbed(config: str, tmp_path_factory) -> Path:
     return workdir
 
 
-def _launch(processes: int, devices: int, *command: str) -> subprocess.Popen:
+def _launch(processes: int, devices: int, *command: str, options: Sequence[str] = ()) -> subprocess.Popen:
     launcher = [sys.executable, str(ROOT / "launch/local.py"), f"--processes={processes}", f"--cpu-devices={devices}"]
+    launcher += options
     return subprocess.Popen(
         [*launcher, "--", sys.executable, *command],
         stdout=subprocess.PIPE,
@@ -82,16 +86,23 @@ def _children(process: subprocess.Popen) -> list[int]:
     return sorted(map(int, found))
 
 
-def _train_and_lose(process: subprocess.Popen, victim: int) -> tuple[list[str], float]:
-    """Kills the victim in step 5; returns all lines, and the seconds in which the rest ended."""
-    lines, killed = [], 0.0
+def _until_step(process: subprocess.Popen, step: int) -> list[str]:
+    """The lines until process 0 has reported the step."""
+    lines = []
     for line in process.stdout:
         lines.append(line.rstrip())
-        if re.search(rf"step +4/{STEPS} ", line):
-            os.kill(_children(process)[victim], signal.SIGKILL)
-            killed = time.monotonic()
+        if re.search(rf"step +{step}/", line):
+            return lines
+    raise AssertionError(lines)
+
+
+def _train_and_lose(process: subprocess.Popen, victim: int) -> tuple[list[str], float]:
+    """Kills the victim after step 4; returns all lines, and the seconds in which the rest ended."""
+    lines = _until_step(process, 4)
+    os.kill(_children(process)[victim], signal.SIGKILL)
+    killed = time.monotonic()
+    lines += [line.rstrip() for line in process.stdout]
     process.wait()
-    assert killed, lines
     return lines, time.monotonic() - killed
 
 
@@ -125,7 +136,7 @@ def test_a_lost_process_stops_the_other_and_one_process_goes_on(tmp_path: Path) 
     sys.path.insert(0, str(ROOT / "tests/training"))
     from toy_run import INFO, Stream, ToyNet, ToyTask, config, transform
 
-    with _launch(2, 1, str(ROOT / "tests/parallel/toy_process.py"), str(tmp_path / "run"), str(STEPS)) as process:
+    with _launch(2, 1, TOY, str(tmp_path / "run"), str(STEPS)) as process:
         lines, seconds = _train_and_lose(process, victim=1)
     assert process.returncode == EXIT_RESUME, lines
     assert seconds < 60
@@ -143,6 +154,46 @@ def test_a_lost_process_stops_the_other_and_one_process_goes_on(tmp_path: Path) 
             resume=name == "run",
         )
     _compare(tmp_path / "run", tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_frozen_process_is_named_and_ended(tmp_path: Path) -> None:
+    with _launch(2, 1, TOY, str(tmp_path / "run"), "4000", options=["--grace=20"]) as process:
+        lines = _until_step(process, 4)
+        frozen = _children(process)[1]
+        os.kill(frozen, signal.SIGSTOP)
+        lines += [line.rstrip() for line in process.stdout]
+    assert process.returncode == EXIT_RESUME, lines
+    said = [line for line in lines if line.startswith("[0] segjax: process 1 (")]
+    assert len(said) == 1, lines
+    assert "stopped answering; it was last heard of" in said[0]
+    assert not Path(f"/proc/{frozen}").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_quoted_by_the_other(tmp_path: Path) -> None:
+    with _launch(2, 1, TOY, str(tmp_path / "run"), "40", "fail") as process:
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 2, lines
+    host = socket.gethostname()
+    for index in (0, 1):
+        assert f"[{index}] segjax: process 1 ({host}) failed at step 5: a.png: truncated" in lines
+    assert not [line for line in lines if "Traceback" in line]
+
+
+@pytest.mark.slow
+def test_preemption_saves_in_all_processes_and_the_launcher_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with _launch(2, 1, TOY, str(run), "400", options=["--restarts=1"]) as process:
+        lines = _until_step(process, 4)
+        os.kill(_children(process)[1], signal.SIGTERM)  # what one host is told, all hear of
+        lines += [line.rstrip() for line in process.stdout]
+    assert process.returncode == 0, lines
+    (saved,) = [line for line in lines if "SIGTERM: saved step" in line]
+    step = int(re.search(r"saved step (\d+) of 400", saved)[1])
+    assert "launch/local.py: ended with status 75; restart 1 of 1 with --resume" in lines
+    assert f"[0] resumed from step {step} of {run}" in lines
+    assert [record["step"] for record in read_metrics(run / "metrics.jsonl", "train")] == list(range(1, 401))
 
 
 @pytest.mark.slow
@@ -188,3 +239,18 @@ def test_evaluation_and_prediction_share_the_images_out(undisturbed: Path, tmp_p
     assert labels[0].keys() == labels[1].keys() == {"0.png", "1.png", "2.png"}
     for name, expected in labels[0].items():
         assert np.mean(labels[1][name] != expected) < 1e-3  # a tie may fall the other way in another batch
+
+
+def test_a_host_that_never_joins_is_one_line(config: str, tmp_path: Path, capfd) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = [f"--coordinator=127.0.0.1:{probe.getsockname()[1]}", "--num-processes=3", "--process-id=0"]
+    words = [config, f"--workdir={tmp_path}/run", "--config.parallel.join_timeout=1.5"]
+    assert main(["train", *words, *place]) == 2
+    host = socket.gethostname()
+    assert capfd.readouterr().err.splitlines() == [
+        f"segjax train: 1 of 3 processes joined within 1.5 s: 0 ({host}); missing: 1, 2. Look at those hosts' logs, or "
+        "raise config.parallel.join_timeout."
+    ]
+    assert main(["train", *words, *place[:2]]) == 2
+    assert "JAX_PROCESS_ID not: give all three, or none." in capfd.readouterr().err

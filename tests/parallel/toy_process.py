@@ -1,4 +1,7 @@
-"""One process of a toy run, started by launch/local.py (see test_two_processes.py)."""
+"""One process of a toy run, started by a launcher: `toy_process.py WORKDIR STEPS [fail] [--resume]`.
+
+With `fail`, process 1 meets a damaged file at step 5. See test_two_processes.py and tests/launch/test_slurm.py.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import jax
 
 from segjax.cli.runtime import join
+from segjax.core.errors import EXIT_RESUME, DataError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
@@ -20,7 +24,7 @@ workdir, steps = sys.argv[1], int(sys.argv[2])
 settings = config(
     optim={"name": "sgd", "learning_rate": 0.1},
     train={"log_every": 1, "eval_every": steps},
-    checkpoint={"every": 2},
+    checkpoint={"every": max(2, steps // 4)},
     parallel={"heartbeat": 4.0, "join_timeout": 120.0},
 )
 
@@ -29,13 +33,15 @@ class Share(Stream):
     """This process's half of each batch; the place in the stream is the same in both."""
 
     def __next__(self):
+        if "fail" in sys.argv and self.position == 4 and jax.process_index() == 1:
+            raise DataError("a.png: truncated")
         batch, half = super().__next__(), self.batch_size // 2
         mine = slice(jax.process_index() * half, (jax.process_index() + 1) * half)
         return {key: value[mine] for key, value in batch.items()}
 
 
 with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=None), settings.parallel) as watchdog:
-    train(
+    result = train(
         settings,
         model=ToyNet(),
         task=ToyTask(),
@@ -44,5 +50,7 @@ with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=No
         info=INFO,
         steps=steps,
         workdir=workdir,
+        resume="--resume" in sys.argv,
         watchdog=watchdog,
     )
+sys.exit(0 if result.interrupted is None else EXIT_RESUME)
