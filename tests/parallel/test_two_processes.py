@@ -31,9 +31,12 @@ ROOT = Path(__file__).parents[2]
 TOY = str(ROOT / "tests/parallel/toy_process.py")
 TRAIN_VERB = ("-m", "segjax.cli.main", "train")
 STEPS = 8
-OPTIM = {"name": "sgd", "learning_rate": 0.1}
-TRAIN = {"log_every": 1, "eval_every": STEPS}
-CHECKPOINT = {"every": 2}
+TOY_CONFIG = {
+    "optim": {"name": "sgd", "learning_rate": 0.1},
+    "schedule": {"name": "constant"},
+    "train": {"log_every": 1, "eval_every": STEPS},
+    "checkpoint": {"every": 2},
+}
 CONFIG = f"""
 def get_config():
     return dict(
@@ -143,7 +146,7 @@ def test_a_lost_process_stops_the_other_and_one_process_goes_on(tmp_path: Path) 
     _lost(lines, survivor=0, victim=1)
     for name in ("run", "undisturbed"):
         train(
-            config(optim=OPTIM, train=TRAIN, checkpoint=CHECKPOINT),
+            config(**TOY_CONFIG),
             model=ToyNet(),
             task=ToyTask(),
             transform=transform,
@@ -153,6 +156,32 @@ def test_a_lost_process_stops_the_other_and_one_process_goes_on(tmp_path: Path) 
             workdir=tmp_path / name,
             resume=name == "run",
         )
+    _compare(tmp_path / "run", tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_split_parameters_move_to_other_numbers_of_processes_and_devices(tmp_path: Path) -> None:
+    """A kernel of 110592 numbers, split over all devices of 2 x 2, then 1 x 2, then 2 x 1."""
+    sys.path.insert(0, str(ROOT / "tests/training"))
+    from toy_run import INFO, Stream, ToyNet, ToyTask, config, transform
+
+    run = str(tmp_path / "run")
+    for processes, devices, steps, part in ((2, 2, 2, 1024), (1, 2, 4, 2048), (2, 1, STEPS, 2048)):
+        with _launch(processes, devices, TOY, run, str(steps), "wide", "--resume") as process:
+            output = process.stdout.read()
+        assert process.returncode == 0, output
+        assert f"kernel (3, 3, 3, 4096) a device (3, 3, 3, {part})" in output
+        assert ("resumed from step" in output) == (steps > 2)
+    train(
+        config(**TOY_CONFIG),
+        model=ToyNet(features=4096),
+        task=ToyTask(),
+        transform=transform,
+        batches=Stream(),
+        info=INFO,
+        steps=STEPS,
+        workdir=tmp_path / "undisturbed",
+    )
     _compare(tmp_path / "run", tmp_path / "undisturbed")
 
 

@@ -1,17 +1,20 @@
-"""One process of a toy run, started by a launcher: `toy_process.py WORKDIR STEPS [fail] [--resume]`.
+"""One process of a toy run, started by a launcher: `toy_process.py WORKDIR STEPS [fail|wide] [--resume]`.
 
-With `fail`, process 1 meets a damaged file at step 5. See test_two_processes.py and tests/launch/test_slurm.py.
+With `fail`, process 1 meets a damaged file at step 5. With `wide`, a parameter is split over all devices. See
+test_two_processes.py and tests/launch/test_slurm.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 import jax
 
 from segjax.cli.runtime import join
+from segjax.core.config import Parallel
 from segjax.core.errors import EXIT_RESUME, DataError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -25,25 +28,29 @@ settings = config(
     optim={"name": "sgd", "learning_rate": 0.1},
     train={"log_every": 1, "eval_every": steps},
     checkpoint={"every": max(2, steps // 4)},
+    schedule={"name": "constant"},
     parallel={"heartbeat": 4.0, "join_timeout": 120.0},
 )
 
 
 class Share(Stream):
-    """This process's half of each batch; the place in the stream is the same in both."""
+    """This process's share of each batch; the place in the stream is the same in all."""
 
     def __next__(self):
         if "fail" in sys.argv and self.position == 4 and jax.process_index() == 1:
             raise DataError("a.png: truncated")
-        batch, half = super().__next__(), self.batch_size // 2
-        mine = slice(jax.process_index() * half, (jax.process_index() + 1) * half)
+        batch, share = super().__next__(), self.batch_size // jax.process_count()
+        mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         return {key: value[mine] for key, value in batch.items()}
 
 
 with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=None), settings.parallel) as watchdog:
+    wide = "wide" in sys.argv
+    if wide:
+        settings = dataclasses.replace(settings, parallel=Parallel(fsdp=jax.device_count()))
     result = train(
         settings,
-        model=ToyNet(),
+        model=ToyNet(features=4096 if wide else 4),
         task=ToyTask(),
         transform=transform,
         batches=Share(),
@@ -53,4 +60,7 @@ with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=No
         resume="--resume" in sys.argv,
         watchdog=watchdog,
     )
+    if wide:
+        kernel = result.state.params["stem"]["kernel"]
+        print("kernel", kernel.shape, "a device", kernel.addressable_shards[0].data.shape, flush=True)
 sys.exit(0 if result.interrupted is None else EXIT_RESUME)
