@@ -75,10 +75,15 @@ def traced(name: str, train: bool, classes: int = CLASSES, channels: int = 3, dt
     return out, variables, size
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_evaluation_returns_float32_logits_at_the_inputs_size(name):
-    classes = PAPER_CLASSES[name.split("/")[0]]
-    out, variables, size = traced(name, False, classes)
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request):
+    """By the module, so that a network's tests run one after the other, in one process, and share what is traced."""
+    return request.param
+
+
+def test_evaluation_returns_float32_logits_at_the_inputs_size(variant):
+    classes = PAPER_CLASSES[variant.split("/")[0]]
+    out, variables, size = traced(variant, False, classes)
     assert set(out) - {AUX_LOGITS, BORDER_LOGITS} <= {LOGITS, FEATURES}
     assert out[LOGITS].shape == (2, *size, classes)
     assert out[LOGITS].dtype == jnp.float32
@@ -87,20 +92,19 @@ def test_evaluation_returns_float32_logits_at_the_inputs_size(name):
         assert features.shape[1:3] == tuple(-(-n // stride) for n in size)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_init_creates_the_same_float32_variables_for_bfloat16_training(name):
-    classes = PAPER_CLASSES[name.split("/")[0]]
-    out, variables, _ = traced(name, True, classes, dtype=jnp.bfloat16)
-    assert variables == traced(name, False, classes)[1]
+def test_init_creates_the_same_float32_variables_for_bfloat16_training(variant):
+    classes = PAPER_CLASSES[variant.split("/")[0]]
+    out, variables, _ = traced(variant, True, classes, dtype=jnp.bfloat16)
+    assert variables == traced(variant, False, classes)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     heads = jax.tree.leaves((out[LOGITS], out.get(AUX_LOGITS), out.get(BORDER_LOGITS)))
     assert {leaf.dtype for leaf in heads} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_list_of_networks_tells_its_parameters(name):
-    variables = traced(name, False, PAPER_CLASSES[name.split("/")[0]])[1]
-    assert count(variables["params"]) == FIGURES[name]["parameters"], f"run `{WRITE_PAGE}`"
+def test_the_list_of_networks_tells_its_parameters(variant):
+    if variant not in TESTS:
+        variables = traced(variant, False, PAPER_CLASSES[variant.split("/")[0]])[1]
+        assert count(variables["params"]) == FIGURES[variant]["parameters"], f"run `{WRITE_PAGE}`"
 
 
 @pytest.mark.parametrize("name", TESTS)

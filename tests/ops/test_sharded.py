@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from segjax.ops.ambient import ROWS, row_shards
-from segjax.parallel.mesh import SPATIAL, make_mesh
+from segjax.ops.ambient import BATCH, ROWS, row_shards
+from segjax.parallel.mesh import DATA, FSDP, SPATIAL, make_mesh
 from tests.ops.sharded_cases import CASES, NATIVE
 
 RUNS = [("even", name) for name in CASES] + [("uneven", name) for name in CASES] + [("native", name) for name in NATIVE]
@@ -47,8 +47,9 @@ def test_operations_on_windows_gather_nothing_at_all(record, name):
     assert "collective-permute" in record["even"][name]["moved"]
 
 
-def test_the_axis_is_the_meshs():
+def test_the_axes_are_the_meshs():
     assert ROWS == SPATIAL
+    assert BATCH == (DATA, FSDP)
 
 
 def test_rows_are_whole_without_a_mesh_and_inside_a_shard_map():
