@@ -82,8 +82,8 @@ def map_rows(
     below = max(0, max(offset + length for offset in offsets) - (before + held + after))
     offsets = [offset + above for offset in offsets]
 
-    def local(x: Any, *others: jax.Array) -> Any:
-        shard = lax.axis_index(ROWS)
+    def local(x: Any, index: jax.Array, *others: jax.Array) -> Any:
+        shard = index[0]
 
         def window(a: jax.Array) -> jax.Array:
             a = halo(a, before, after)
@@ -101,12 +101,13 @@ def map_rows(
 
     mapped = jax.shard_map(
         jax.checkpoint(local) if before or after else local,
-        in_specs=(P(None, ROWS), *[P()] * len(others)),
+        in_specs=(P(None, ROWS), P(ROWS), *[P()] * len(others)),
         out_specs=P(None, ROWS),
         axis_names={ROWS},
     )
     # jit, because a shard_map over some axes of a mesh does not run outside of it.
-    result = jax.jit(mapped)(jax.tree.map(lambda a: _pad_rows(a, held * shards), x), *others)
+    # The index is an argument, because XLA refuses the partition id of `lax.axis_index` in large programs (jax 0.10.2).
+    result = jax.jit(mapped)(jax.tree.map(lambda a: _pad_rows(a, held * shards), x), jnp.arange(shards), *others)
     return jax.tree.map(lambda a: lax.slice_in_dim(a, 0, rows, axis=1), result)
 
 
@@ -160,22 +161,22 @@ def multiply_rows(matrix: np.ndarray, x: jax.Array, product: Callable[[jax.Array
         parts[:, :before] = matrix
         parts = parts.reshape(after, shards, held).swapaxes(0, 1)
         summed = jax.shard_map(
-            lambda x: lax.psum(product(jnp.asarray(parts)[lax.axis_index(ROWS)], x), ROWS),
-            in_specs=P(None, ROWS),
+            lambda part, x: lax.psum(product(part[0], x), ROWS),
+            in_specs=(P(ROWS), P(None, ROWS)),
             out_specs=P(),
             axis_names={ROWS},
         )
-        return jax.jit(summed)(_pad_rows(x, shards * held))
+        return jax.jit(summed)(parts, _pad_rows(x, shards * held))
     parts = np.zeros((shards * made, before), matrix.dtype)
     parts[:after] = matrix
     parts = parts.reshape(shards, made, before)
     spread = jax.shard_map(
-        lambda x: product(jnp.asarray(parts)[lax.axis_index(ROWS)], lax.pcast(x, ROWS, to="varying")),
-        in_specs=P(),
+        lambda part, x: product(part[0], lax.pcast(x, ROWS, to="varying")),
+        in_specs=(P(ROWS), P()),
         out_specs=P(None, ROWS),
         axis_names={ROWS},
     )
-    return lax.slice_in_dim(jax.jit(spread)(x), 0, after, axis=1)
+    return lax.slice_in_dim(jax.jit(spread)(parts, x), 0, after, axis=1)
 
 
 def take_rows(x: jax.Array, index: np.ndarray) -> jax.Array:
