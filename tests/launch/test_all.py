@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +50,20 @@ def test_a_missing_command_is_one_line(name):
     assert ended.stderr.splitlines() == [
         "no command: write it behind --, such as `-- segjax train --config=configs/quickstart.py`."
     ]
+
+
+def _shown() -> list[str]:
+    """The launchers' commands in the documentation."""
+    text = "".join((FOLDER.parent / page).read_text() for page in ("README.md", "docs/multihost.md"))
+    return re.findall(r"^python launch/.*$", text.replace("\\\n", " "), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", _shown())
+def test_the_documentations_commands_are_understood(command):
+    _, program, *words = shlex.split(command)
+    ended = launch(Path(program).stem, "--dry-run", *words)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_documentation_shows_every_launcher():
+    assert {shlex.split(command)[1] for command in _shown()} == {f"launch/{name}.py" for name in NEEDED}

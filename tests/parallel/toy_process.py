@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from segjax.cli.runtime import join
 from segjax.core.config import Parallel
@@ -21,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from toy_run import INFO, Stream, ToyNet, ToyTask, config, transform
 
+from segjax.parallel.mesh import make_mesh
+from segjax.parallel.transfer import local_rows, to_global
 from segjax.training.loop import train
 
 workdir, steps = sys.argv[1], int(sys.argv[2])
@@ -44,7 +47,20 @@ class Share(Stream):
         return {key: value[mine] for key, value in batch.items()}
 
 
+def check_rows() -> None:
+    """Each device gets its rows of a batch also where the processes' devices alternate along it, as a pod's may."""
+    each = jax.local_device_count()
+    order = [device for first in range(each) for device in jax.devices()[first::each]][::-1]
+    mesh = make_mesh(devices=order)
+    rows = local_rows(8, mesh)
+    assert len(rows) == 8 // jax.process_count()
+    (spread,) = to_global({"row": np.asarray(rows)}, mesh).values()
+    for shard in spread.addressable_shards:
+        np.testing.assert_array_equal(shard.data, np.arange(8)[shard.index])
+
+
 with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=None), settings.parallel) as watchdog:
+    check_rows()
     wide = "wide" in sys.argv
     if wide:
         settings = dataclasses.replace(settings, parallel=Parallel(fsdp=jax.device_count()))
