@@ -65,7 +65,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     from segjax.inference.table import print_scores
     from segjax.inference.written import of_folder
     from segjax.parallel.mesh import make_mesh
-    from segjax.parallel.transfer import check_batch_size
+    from segjax.parallel.transfer import check_batch_size, local_rows
     from segjax.tasks.semantic import SemanticTask
     from segjax.training.checkpoint import read_checkpoint
 
@@ -98,10 +98,12 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     # --- What predicts: the network, or a folder of label PNGs.
     if args.predictions is not None:
         predict, place, stride = of_folder(args.predictions, info.num_classes), jax.device_put, 1
+        rows = None
         what, extra = args.predictions, {"predictions": args.predictions}
     else:
         mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
         check_batch_size(config.eval.batch_size, mesh, key="config.eval.batch_size")
+        rows = local_rows(config.eval.batch_size, mesh)
         predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
         predict, place, stride = of_predictor(predictor), predictor.place, predictor.stride
         what, extra = f"{args.checkpoint} (step {saved.step})", {"checkpoint": args.checkpoint, "step": saved.step}
@@ -112,12 +114,11 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
             predict,
             eval_batches(
                 source,
-                batch_size=config.eval.batch_size // jax.process_count(),
+                batch_size=config.eval.batch_size,
                 size=config.eval.size,
                 multiple=stride,
                 threads=config.data.threads,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
+                rows=rows,
             ),
             task,
             place=place,

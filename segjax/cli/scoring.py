@@ -23,6 +23,7 @@ from segjax.inference.samples import best_and_worst
 from segjax.inference.table import print_scores
 from segjax.losses import get_loss
 from segjax.losses.class_weights import class_weights
+from segjax.parallel.transfer import local_rows
 from segjax.report.page import write_report
 from segjax.tasks.semantic import SemanticTask
 from segjax.training.checkpoint import read_checkpoint
@@ -108,12 +109,11 @@ class Scorer:
             of_predictor(predictor),
             eval_batches(
                 source,
-                batch_size=predictor.batch_size // jax.process_count(),
+                batch_size=predictor.batch_size,
                 size=self._config.eval.size,
                 multiple=predictor.stride,
                 threads=self._config.data.threads,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
+                rows=None if predictor.mesh is None else local_rows(predictor.batch_size, predictor.mesh),
             ),
             self._task,
             place=predictor.place,

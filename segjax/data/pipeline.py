@@ -101,6 +101,19 @@ class _Share:
         return self._stream[(self._start + batch) * self._batch_size + self._rows[row]]
 
 
+class _Chosen:
+    """Random access to some samples of a source."""
+
+    def __init__(self, source: Source, indices: Sequence[int]):
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[self._indices[index]]
+
+
 def train_batches(
     source: Source,
     *,
@@ -192,21 +205,20 @@ def eval_batches(
     multiple: int = 1,
     threads: int = 4,
     prefetch: int = 16,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Every sample once, in the source's order, at one static size.
 
-    Images are padded below and right with zeros, labels with IGNORE. Process p of n gets samples p, p + n, ...; every
-    process yields the same number of batches, the missing samples padded with `valid` false.
+    Images are padded below and right with zeros, labels with IGNORE. Every process yields the same number of batches,
+    the samples that the last one lacks padded with `valid` false.
 
     Args:
       source: random access to samples.
-      batch_size: samples a batch, of this process.
+      batch_size: samples a batch, over all processes.
       size: (H, W) to pad to; default the source's `largest`. Rounded up to `multiple`.
       multiple: what H and W must be multiples of (the network's stride).
       threads, prefetch: decoding threads, samples kept ready.
-      process_index, process_count: this host and how many there are.
+      rows: which samples of a batch this process reads (`parallel.transfer.local_rows`); default all.
 
     Yields:
       {image: [B, H, W, C] raw, label: uint8 [B, H, W], valid: bool [B], size: int32 [B, 2] true heights and widths
@@ -217,14 +229,17 @@ def eval_batches(
     """
     wanted = size if size is not None else source.largest
     height, width = (-(-side // multiple) * multiple for side in wanted)
-    rounds = -(-len(source) // (batch_size * process_count))
+    rounds = -(-len(source) // batch_size)
+    rows = range(batch_size) if rows is None else rows
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
-    mine = grain.MapDataset.source(source)[process_index::process_count]
-    samples = iter(mine.to_iter_dataset(options)) if len(mine) else iter(())
-    blank = source[0][IMAGE][:0, :0] if len(mine) < rounds * batch_size else None
-    for _ in range(rounds):
+    mine = [batch * batch_size + row for batch in range(rounds) for row in rows]
+    there = [index for index in mine if index < len(source)]
+    samples = iter(grain.MapDataset.source(_Chosen(source, there)).to_iter_dataset(options)) if there else iter(())
+    blank = source[0][IMAGE][:0, :0] if len(there) < len(mine) else None
+    for first in range(0, len(mine), len(rows)):
         images, labels, sizes, names = [], [], [], []
-        for sample in itertools.islice(samples, batch_size):
+        valid = np.asarray(mine[first : first + len(rows)]) < len(source)
+        for sample in itertools.islice(samples, int(valid.sum())):
             true = sample[LABEL].shape
             if true[0] > height or true[1] > width:
                 raise SizeError(
@@ -235,8 +250,7 @@ def eval_batches(
             labels.append(pad_label(sample[LABEL], (height, width)))
             sizes.append(true)
             names.append(sample[NAME])
-        valid = np.arange(batch_size) < len(images)
-        for _ in range(batch_size - len(images)):
+        for _ in range(len(rows) - len(images)):
             images.append(pad_image(blank, (height, width)))
             labels.append(np.full((height, width), IGNORE, np.uint8))
             sizes.append((0, 0))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from segjax.core.files import write_text
@@ -68,11 +68,10 @@ def evaluate(
                 records.append({"name": str(batch[NAME][i]), "miou": task.metric_result(alone)["miou"]})
         else:
             state = task.metric_merge(state, jax.device_get(update(labels, truth)))
-        count += len(valid)
+        # Over all processes, some of which may hold the same images.
+        count += len(valid) if processes == 1 else int(jnp.sum(placed[VALID]))
         if on_batch is not None:
             on_batch(count)
-    if processes > 1:
-        count = int(multihost_utils.process_allgather(np.int64(count)).sum())
     seconds = time.perf_counter() - start
     results = {
         "metrics": task.metric_result(state),

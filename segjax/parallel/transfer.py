@@ -51,10 +51,11 @@ def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     Returns:
       Global arrays, the first axis joined over the processes.
     """
-    processes = len({device.process_index for device in mesh.devices.flat})
+    parts = batch_shards(mesh)
+    here = len(local_rows(parts, mesh))  # of the parts: fewer than all, and shared where an image spans two processes
     return {
         key: jax.make_array_from_process_local_data(
-            batch_sharding(mesh, value.shape), value, (value.shape[0] * processes, *value.shape[1:])
+            batch_sharding(mesh, value.shape), value, (value.shape[0] // here * parts, *value.shape[1:])
         )
         for key, value in numeric(batch).items()
     }

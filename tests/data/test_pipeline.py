@@ -197,12 +197,16 @@ def test_evaluation_reads_all_once_in_order():
         assert (labels[k] == IGNORE).sum() == 64 - height * width
 
 
-def test_evaluation_shards_are_even():
-    shards = [_evaluate(Numbered(5), batch_size=2, process_index=p, process_count=3) for p in range(3)]
+def test_evaluation_shards_make_the_single_process_batches():
+    whole = _evaluate(Numbered(5, ragged=True), batch_size=6)
+    shards = [_evaluate(Numbered(5, ragged=True), batch_size=6, rows=rows) for rows in ([0, 3], [1, 2], [4, 5])]
     assert [len(shard) for shard in shards] == [1, 1, 1]
     names = [[name for batch in shard for name in batch["name"]] for shard in shards]
-    assert names == [["n0", "n3"], ["n1", "n4"], ["n2", ""]]
-    lonely = _evaluate(Numbered(1), batch_size=2, process_index=1, process_count=2)
+    assert names == [["n0", "n3"], ["n1", "n2"], ["n4", ""]]
+    for rows, (batch,) in zip(([0, 3], [1, 2], [4, 5]), shards):
+        for key in (IMAGE, LABEL, VALID, SIZE):
+            np.testing.assert_array_equal(batch[key], whole[0][key][rows])
+    lonely = _evaluate(Numbered(1), batch_size=4, rows=[2, 3])
     assert len(lonely) == 1
     assert not lonely[0][VALID].any()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from segjax.cli.runtime import join
 from segjax.core.config import Parallel
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from toy_run import INFO, Stream, ToyNet, ToyTask, config, transform
 
-from segjax.parallel.mesh import make_mesh
+from segjax.parallel.mesh import AXES
 from segjax.parallel.transfer import local_rows, to_global
 from segjax.training.loop import train
 
@@ -51,12 +52,23 @@ def check_rows() -> None:
     """Each device gets its rows of a batch also where the processes' devices alternate along it, as a pod's may."""
     each = jax.local_device_count()
     order = [device for first in range(each) for device in jax.devices()[first::each]][::-1]
-    mesh = make_mesh(devices=order)
+    mesh = _mesh(order, (len(order), 1, 1))
     rows = local_rows(8, mesh)
     assert len(rows) == 8 // jax.process_count()
     (spread,) = to_global({"row": np.asarray(rows)}, mesh).values()
     for shard in spread.addressable_shards:
         np.testing.assert_array_equal(shard.data, np.arange(8)[shard.index])
+    if each == 2:  # the wiring may also put one image's rows on two processes: both read it
+        mesh = _mesh(order, (len(order) // 2, 1, 2))
+        pixels = np.arange(8 * 4 * 3).reshape(8, 4, 3)
+        (spread,) = to_global({"image": pixels[local_rows(8, mesh)]}, mesh).values()
+        for shard in spread.addressable_shards:
+            np.testing.assert_array_equal(shard.data, pixels[shard.index])
+
+
+def _mesh(devices: list[jax.Device], shape: tuple[int, int, int]) -> Mesh:
+    """In this very order; jax.make_mesh keeps a CPU process's devices together."""
+    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 with join(argparse.Namespace(coordinator=None, num_processes=None, process_id=None), settings.parallel) as watchdog:
