@@ -188,6 +188,7 @@ class Parallel:
     data: int = option(-1, "devices along the batch; -1 = the rest")
     spatial: int = option(1, "devices along the image height", minimum=1)
     fsdp: int = option(1, "devices the parameters are split over", minimum=1)
+    rules: dict = option({}, "axis split over fsdp, None for none, by regex of the state's path; others by size")
     join_timeout: float = option(300.0, "seconds within which all processes of the run must have joined", minimum=1)
     heartbeat: float = option(30.0, "seconds without a sign of life after which a process is lost", minimum=1)
     hang: float = option(600.0, "seconds in which no process gets further after which the run is ended", minimum=1)

@@ -102,7 +102,8 @@ def train(
     if restored is None:
         if config.init.checkpoint is not None:
             variables = pretrained(config.init, variables)
-        state, start, metrics = init_state(variables, program.tx, mesh, ema=settings.ema is not None), 0, {}
+        rules, ema = config.parallel.rules, settings.ema is not None
+        state, start, metrics = init_state(variables, program.tx, mesh, ema=ema, rules=rules), 0, {}
     else:
         state, start, metrics = restored.state, restored.step, restored.metrics
         batches.set_state(restored.iterator)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from segjax.core.config import Config
 from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas
-from segjax.parallel.sharding import replicated, state_sharding
+from segjax.parallel.sharding import check_rules, replicated
 from segjax.parallel.transfer import to_global
 from segjax.training.optim import frozen_mask, make_optimizer
 from segjax.training.schedules import make_schedule
@@ -68,11 +68,12 @@ def make_program(
     step, tx = make_step(
         config, model=model, task=task, transform=transform, params=variables["params"], steps=steps, axis=axis
     )
-    state = abstract_state(variables, tx, mesh, ema=config.train.ema is not None)
+    state = abstract_state(variables, tx, mesh, ema=config.train.ema is not None, rules=config.parallel.rules)
+    check_rules(config.parallel.rules, state)
     if pmap:
         run, put, ambient = pmapped(step, mesh), to_replicas, contextlib.nullcontext
     else:
-        shardings = (state_sharding(mesh, state), replicated(mesh))
+        shardings = (jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh))
         run = jax.jit(over_batch(step, mesh) if written_out else step, donate_argnums=0, out_shardings=shardings)
         put, ambient = to_global, functools.partial(jax.set_mesh, mesh)
     return Program(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,17 +47,31 @@ def init_variables(model: Any, seed: int, image_shape: Sequence[int]) -> dict[st
     return initialise(lambda key, x: model.init(key, x), jax.random.key(seed), images)
 
 
-def abstract_state(variables: dict[str, Any], tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool) -> TrainState:
-    """The state's shapes, dtypes and shardings."""
+def abstract_state(
+    variables: dict[str, Any],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    ema: bool,
+    rules: Mapping[str, int | None] | None = None,
+) -> TrainState:
+    """The state's shapes, dtypes and shardings; `rules` as in `state_sharding`."""
     state = jax.eval_shape(lambda v: _fresh(v, tx, ema), variables)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
-        state_sharding(mesh, state),
+        state_sharding(mesh, state, rules),
     )
 
 
-def init_state(variables: dict[str, Any], tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool) -> TrainState:
+def init_state(
+    variables: dict[str, Any],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    ema: bool,
+    rules: Mapping[str, int | None] | None = None,
+) -> TrainState:
     """A state at step 0 on the mesh; no device ever holds more of it than its own share.
 
     Args:
@@ -65,11 +79,12 @@ def init_state(variables: dict[str, Any], tx: optax.GradientTransformation, mesh
       tx: optimiser.
       mesh: where the state lives.
       ema: whether parameters are averaged; the average starts at their initial values.
+      rules: as in `state_sharding`.
     """
-    shardings = state_sharding(mesh, variables)
+    shardings = state_sharding(mesh, variables, rules)
     variables = jax.tree.map(_spread, variables, shardings)
     state = jax.eval_shape(lambda v: _fresh(v, tx, ema), variables)
-    return jax.jit(lambda v: _fresh(v, tx, ema), out_shardings=state_sharding(mesh, state))(variables)
+    return jax.jit(lambda v: _fresh(v, tx, ema), out_shardings=state_sharding(mesh, state, rules))(variables)
 
 
 def _fresh(variables: dict[str, Any], tx: optax.GradientTransformation, ema: bool) -> TrainState:

@@ -91,6 +91,17 @@ kernel = fsdp.params["stem"]["kernel"]
 moment = fsdp.opt_state[0].trace["stem"]["kernel"]
 record["fsdp"] = [list(kernel.shape), list(kernel.addressable_shards[0].data.shape), kernel.sharding == moment.sharding]
 
+rules = {r"trace/stem/kernel": None, r"stem/kernel": 3, r"head/kernel": -2}
+ruled = init_state(VARIABLES, TX, make_mesh(fsdp=4), ema=True, rules=rules)
+record["rules"] = [
+    list(leaf.addressable_shards[0].data.shape)
+    for leaf in (
+        ruled.params["stem"]["kernel"],
+        ruled.opt_state[0].trace["stem"]["kernel"],
+        ruled.ema["head"]["kernel"],
+    )
+]
+
 mesh = make_mesh(spatial=4)
 batch = to_global(BATCH, mesh)
 record["shards"] = {key: list(value.addressable_shards[0].data.shape) for key, value in batch.items()}
@@ -112,6 +123,9 @@ record["errors"] = [
     message(lambda: make_mesh(data=2, spatial=2)),
     message(lambda: pmapped(mapped, make_mesh(spatial=2))),
     message(lambda: over_batch(mapped, make_mesh(fsdp=2))),
+    message(lambda: sharding.state_sharding(make_mesh(fsdp=4), ruled.params, {"stem/kernel": 2})),
+    message(lambda: sharding.state_sharding(make_mesh(fsdp=4), ruled.params, {"stem/(": 2})),
+    message(lambda: sharding.check_rules({"stem/kernel": 2, "stam": 0}, ruled)),
     message(lambda: check_batch_size(12, make_mesh(), accumulate=2)),
 ]
 print(json.dumps(record))

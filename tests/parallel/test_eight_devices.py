@@ -29,6 +29,10 @@ def test_fsdp_splits_parameters_and_moments_alike(record: dict) -> None:
     assert record["fsdp"] == [[3, 3, 3, 8], [3, 3, 3, 2], True]
 
 
+def test_rules_decide_before_sizes(record: dict) -> None:
+    assert record["rules"] == [[3, 3, 3, 2], [3, 3, 3, 8], [1, 1, 2, 2]]
+
+
 def test_batches_are_split_over_data_and_height(record: dict) -> None:
     assert record["shards"] == {"image": [4, 2, 8, 3], "label": [4, 2, 8], "valid": [4]}
     assert record["values"]
@@ -41,11 +45,17 @@ def test_a_checkpoint_moves_to_another_mesh(record: dict) -> None:
 
 
 def test_impossible_meshes_and_batches(record: dict) -> None:
-    spatial, count, pmap, sums, batch = record["errors"]
+    spatial, count, pmap, sums, axis, regex, nothing, batch = record["errors"]
     assert spatial.startswith("config.parallel: spatial=3 times fsdp=1 does not divide the 8 devices")
     assert count.startswith("config.parallel: data=2 x fsdp=1 x spatial=2 needs 4 devices, there are 8")
     assert pmap.startswith("config.parallel.backend: pmap needs config.parallel.spatial=1, and it is 2")
     assert sums.startswith("config.parallel.gradients: a type needs config.parallel.fsdp=1, and it is 2")
+    assert axis == (
+        "config.parallel.rules: 'stem/kernel' splits axis 2 over fsdp=4, but stem/kernel has the shape (3, 3, 3, 8); "
+        "take an axis that divides, or None."
+    )
+    assert regex.startswith("config.parallel.rules: 'stem/(' is no regular expression")
+    assert nothing.startswith("config.parallel.rules: 'stam' matches nothing; paths look like 'params/")
     assert batch == (
         "config.train.batch_size: 12 does not split over 8 devices x 2 micro-batches; take a multiple of 16, such as "
         "16."
