@@ -9,25 +9,33 @@ from pathlib import Path
 
 import pytest
 
-NETWORKS = ("enet/test", "unet/test", "deeplabv3plus/test", "segnet/test", "segformer/test")
+from segjax.core.registry import entries
+
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "sharding.py"
+ALWAYS = ("enet/test", "unet/test", "deeplabv3plus/test", "segnet/test")
+# Global attention needs all rows of the keys; its softmax is float32 whatever the network's type.
+ATTENTION = ("segformer/test", "setr/test")
+NETWORKS = [
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow)
+    for name in (f"{entry.name}/test" for entry in entries())
+]
 
 
-@pytest.fixture(scope="module")
-def record() -> dict:
-    program = [sys.executable, "-m", "tests.parallel.sharded_networks", *NETWORKS]
-    ended = subprocess.run(program, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+@pytest.fixture(scope="module", params=NETWORKS)
+def measured(request) -> tuple[str, dict]:
+    ended = subprocess.run([sys.executable, str(PROGRAM), "networks", request.param], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
+    return request.param, json.loads(ended.stdout)[request.param]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("what", ["logits", "statistics", "parameter gradients", "image gradient"])
-def test_training_equals_one_device(record, name, what):
-    assert record[name][what] < 1e-5
+def test_training_equals_one_device(measured):
+    name, record = measured
+    for what in ("logits", "statistics", "parameter gradients", "image gradient"):
+        assert record[what] < (1e-5 if name in ATTENTION else 1e-9), what
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_rows_are_sent_and_never_gathered(record, name):
-    assert record[name]["sent"] > 0
+def test_rows_are_sent_and_never_gathered(measured):
+    name, record = measured
+    assert record["sent"] > 0
     # DeepLab gathers a map of 5 rows, which 4 devices cannot split, before enlarging it.
-    assert record[name]["gathered"] < 0.02
+    assert record["gathered"] < (0.1 if name in ATTENTION else 0.02)
