@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probabilities", action="store_true", help="also write DIR/probabilities/NAME.npy, float16 [H, W, classes]"
     )
+    parser.add_argument(
+        "--spatial", type=int, default=1, metavar="N", help="split the rows of every image over N devices"
+    )
     viewing.add_arguments(parser)
     add_process_arguments(parser)
     parser.epilog = (
@@ -68,7 +71,7 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path]) -
     record = to_dict(from_dict(saved.config))
     viewing.update(record["eval"], args)
     config = from_dict(record)
-    mesh = make_mesh(devices=jax.local_devices())
+    mesh = make_mesh(spatial=args.spatial, devices=jax.local_devices())
     check_batch_size(config.eval.batch_size, mesh, key="--batch-size")
     predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
 

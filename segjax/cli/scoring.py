@@ -91,6 +91,7 @@ class Scorer:
             flip=config.eval.flip,
             window=config.eval.window,
             overlap=config.eval.overlap,
+            blend=config.eval.blend,
             crf=config.eval.crf,
             mesh=mesh if mesh.size > 1 else None,
             config=config,

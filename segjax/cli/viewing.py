@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--window", type=window, metavar="512x512", help="slide a window of HEIGHTxWIDTH pixels")
     group.add_argument("--overlap", type=float, metavar="SHARE", help="share of a window the next one covers again")
+    group.add_argument(
+        "--blend", metavar="gaussian|uniform|centre", help="weights of overlapping windows; centre cuts them instead"
+    )
     group.add_argument("--batch-size", type=int, metavar="N", help="images a forward pass")
     group.add_argument(
         "--crf",
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def update(record: dict[str, Any], args: argparse.Namespace) -> None:
     """Sets the options that were given in `record`, config.eval as a nested dict."""
-    names = ("scales", "flip", "window", "overlap", "batch_size")
+    names = ("scales", "flip", "window", "overlap", "blend", "batch_size")
     record.update({name: getattr(args, name) for name in names if getattr(args, name) is not None})
     if args.crf is not None:
         record["crf"] = {**record["crf"], **args.crf}

@@ -163,6 +163,11 @@ class Eval:
     flip: bool = option(False, "average with the mirrored image")
     window: tuple[int, int] | None = option(None, "(height, width) of a sliding window", minimum=1)
     overlap: float = option(0.5, "share of a window that the next one covers again", minimum=0)
+    blend: str = option(
+        "gaussian",
+        "weights of overlapping windows; centre cuts each in the middle of its overlap instead",
+        choices=("gaussian", "uniform", "centre"),
+    )
     void: str = option("ignore", "how void pixels count", choices=("ignore", "union", "drop"))
     boundary: bool = option(True, "boundary F1 too")
     samples: int = option(4, "best and worst samples shown in the report", minimum=0)

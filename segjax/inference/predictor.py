@@ -111,7 +111,7 @@ class Predictor:
           flip: average with the mirrored image.
           window: (height, width) of a sliding window, multiples of the stride; None sees the image whole.
           overlap: share of a window that the next one covers again.
-          blend: `gaussian` or `uniform` weights of overlapping windows.
+          blend: `gaussian` or `uniform` weights of overlapping windows, or `centre`, which cuts them.
           crf: refine the scores with a dense CRF over the image, if enabled.
           mesh: spread batches over its devices; None runs on one.
           config: the run's, kept for those who ask.
@@ -167,7 +167,7 @@ class Predictor:
         )
         mesh = settings.get("mesh")
         variables = jax.device_put(saved.variables, None if mesh is None else replicated(mesh))
-        names = ("batch_size", "scales", "flip", "window", "overlap", "crf")
+        names = ("batch_size", "scales", "flip", "window", "overlap", "blend", "crf")
         seen = {name: getattr(config.eval, name) for name in names}
         return cls(model, variables, saved.info, **{**seen, "config": config, "step": saved.step, **settings})
 
@@ -284,7 +284,8 @@ class Predictor:
             return self.model.apply(variables, views, train=False)[LOGITS]
 
         def windowed(views: jax.Array) -> jax.Array:
-            return sliding_window(network, views, window=self.window, overlap=self.overlap, blend=self.blend)
+            places = {"window": self.window, "overlap": self.overlap, "stride": self.stride}
+            return sliding_window(network, views, blend=self.blend, **places)
 
         see = network if self.window is None else windowed
         alone = single_view(self.scales, self.flip)

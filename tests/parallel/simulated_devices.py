@@ -18,6 +18,8 @@ from toy_run import INFO, ToyNet, ToyTask, bitwise_equal, config, make_batch, tr
 
 from segjax.core.config import to_dict  # noqa: E402
 from segjax.core.errors import ConfigError  # noqa: E402
+from segjax.core.registry import create_model  # noqa: E402
+from segjax.inference.predictor import Predictor  # noqa: E402
 from segjax.parallel import sharding  # noqa: E402
 from segjax.parallel.mesh import make_mesh  # noqa: E402
 from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas  # noqa: E402
@@ -117,6 +119,14 @@ with tempfile.TemporaryDirectory() as workdir:
     restored = checkpointer.restore("last", elsewhere).state
     record["moved"] = bitwise_equal(fsdp, restored)
     record["moved to"] = len(restored.params["stem"]["kernel"].sharding.device_set)
+
+network = create_model("unet/test", INFO.num_classes)
+weights = init_variables(network, 0, (32, 32, 3))
+large = np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8)
+whole, split = (
+    Predictor(network, weights, INFO, mesh=m)(large, probabilities=True) for m in (None, make_mesh(spatial=8))
+)
+record["one image over eight devices"] = difference(whole.probabilities, split.probabilities)
 
 record["errors"] = [
     message(lambda: make_mesh(spatial=3)),

@@ -39,6 +39,10 @@ def test_batches_are_split_over_data_and_height(record: dict) -> None:
     assert record["odd height"] == [4, 6, 8, 3]
 
 
+def test_the_rows_of_one_image_over_all_devices(record: dict) -> None:
+    assert record["one image over eight devices"] < 1e-5
+
+
 def test_a_checkpoint_moves_to_another_mesh(record: dict) -> None:
     assert record["moved"]
     assert record["moved to"] == 2
