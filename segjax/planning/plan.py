@@ -178,7 +178,7 @@ def _compile(subject: _Subject, mesh: Mesh, size: int) -> _Compiled:
     seconds = {}
     program, batch = subject.program(mesh), subject.placed(size, mesh)
     known = memory.arguments(program.state, batch)
-    with jax.set_mesh(mesh), subject.formulations():
+    with program.ambient(), subject.formulations():
         began = time.perf_counter()
         traced = program.step.trace(program.state, batch)
         lowered = traced.lower(lowering_platforms=(platform,)) if platform != "cpu" else traced.lower()
@@ -203,7 +203,7 @@ def _model_flops(subject: _Subject, size: int) -> float | None:
     """FLOPs of a step over all devices, counted as the training log does: of the unpartitioned program."""
     mesh = make_mesh(devices=jax.devices("cpu")[:1])
     program = subject.program(mesh)
-    with jax.set_mesh(mesh), subject.formulations():
+    with program.ambient(), subject.formulations():
         lowered = program.step.lower(program.state, subject.placed(size, mesh))
     return step_flops(lowered, repeats=subject.config.train.accumulate)
 
