@@ -61,11 +61,9 @@ def plan(
       A record of JSON values; docs/planning.md describes it.
 
     Raises:
-      ConfigError: a mesh, batch or image height that does not divide; a backend that is not `jit`.
+      ConfigError: a mesh, batch or image height that does not divide.
     """
     began, worked = time.perf_counter(), time.process_time()
-    if config.parallel.backend != "jit":
-        raise ConfigError(f"config.parallel.backend: {config.parallel.backend!r} cannot be planned; set it to 'jit'.")
     if topology.platform == "cpu" and config.train.dtype != "float32":
         raise ConfigError(
             f"config.train.dtype: XLA's compiler for CPUs aborts on some {config.train.dtype} programs that are split "
