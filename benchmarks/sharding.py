@@ -189,19 +189,23 @@ def main() -> int:
 
     from segjax.core.registry import entries
 
+    def keep(found: dict[str, Any]) -> None:
+        if args.write:
+            record[args.what] = dict(sorted((record.get(args.what, {}) | found).items()))
+            RESULT.write_text(json.dumps(record, indent=2) + "\n")
+
+    found: dict[str, Any] = {}
     if args.what == "growth":
         jax.config.update("jax_num_cpu_devices", max(DEVICES))
         found = growth()
+        keep(found)
     else:
         jax.config.update("jax_num_cpu_devices", 8)
         jax.config.update("jax_enable_x64", True)
-        found = {}
         for name in args.names or [f"{entry.name}/test" for entry in entries()]:
             found[name] = measure(name)
             print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
-    if args.write:
-        old = record.get(args.what, {}) if args.what == "networks" else {}
-        RESULT.write_text(json.dumps(record | {args.what: dict(sorted((old | found).items()))}, indent=2) + "\n")
+            keep(found)
     print(json.dumps(found))
     return 0
 

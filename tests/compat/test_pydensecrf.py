@@ -36,7 +36,10 @@ def test_the_usual_call():
     np.testing.assert_allclose(image_of(q), REFERENCE["q0"], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["before", "after", "none"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", ["none", pytest.param("before", marks=SLOW), pytest.param("after", marks=SLOW)])
 def test_normalisations_anisotropy_diagonal_and_matrix_compatibility_stepwise(name):
     crf, image = small_crf()
     normalization = {"before": dcrf.NORMALIZE_BEFORE, "after": dcrf.NORMALIZE_AFTER, "none": dcrf.NO_NORMALIZATION}

@@ -29,7 +29,7 @@ def _picture(height: int, width: int, seed: int = 0, channels: int = 3) -> np.nd
     return (image + rng.normal(0, 15, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("method", ["lattice", "exact", "grid", "local"])
+@pytest.mark.parametrize("method", [pytest.param("lattice", marks=pytest.mark.slow), "exact", "grid", "local"])
 def test_padding_changes_nothing(method: str) -> None:
     """A batch of an image that fills it, one that is padded on both sides, and one that is not there."""
     settings = dataclasses.replace(SETTINGS, method=method)

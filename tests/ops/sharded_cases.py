@@ -170,16 +170,17 @@ def collectives(program: str) -> Iterator[tuple[str, int]]:
         yield kind, max(math.prod(shape) for shape in shapes)
 
 
-def main() -> None:
-    record = {"even": {}, "uneven": {}, "native": {}}
-    for name, case in CASES.items():
-        record["even"][name] = measure(case, EVEN, optimised=True, backend="cpu")
-        record["uneven"][name] = measure(case, UNEVEN, optimised=False, backend="cpu")
-    for name in NATIVE:
-        record["native"][name] = measure(CASES[name], EVEN, optimised=True, backend="tpu")
+def main(rows: str) -> None:
+    match rows:
+        case "even":
+            record = {name: measure(case, EVEN, optimised=True, backend="cpu") for name, case in CASES.items()}
+        case "uneven":
+            record = {name: measure(case, UNEVEN, optimised=False, backend="cpu") for name, case in CASES.items()}
+        case "native":
+            record = {name: measure(CASES[name], EVEN, optimised=True, backend="tpu") for name in NATIVE}
     print(json.dumps(record))
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -146,7 +146,7 @@ def test_lattice_by_table_and_by_sorting_agree_and_a_batch_is_its_images(scene):
     assert count == sum(counts)
 
 
-@pytest.mark.parametrize("normalization", ["symmetric", "before"])
+@pytest.mark.parametrize("normalization", [pytest.param("symmetric", marks=pytest.mark.slow), "before"])
 def test_lattice_transpose_reverses_the_blur(scene, normalization):
     image, values = scene
     features = bilateral_features(jnp.asarray(image), 9.0, 6.0)
