@@ -52,15 +52,21 @@ def pmapped(step: Callable[[Any, Any], Any], mesh: Mesh) -> Any:
     )
 
 
-def over_batch(step: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
+def over_batch(step: Callable[[Any, Any], Any], mesh: Mesh, gradients: str) -> Callable[[Any, Any], Any]:
     """The step as a function of global arrays, mapped over the axis `data`; image rows stay the compiler's to split.
 
     Raises:
-      ConfigError: where parameters are split.
+      ConfigError: where parameters are split; for bfloat16 `gradients` and split rows on CPUs.
     """
-    check_unsplit(mesh, (FSDP,), "gradients", "a type")
+    check_unsplit(mesh, (FSDP,), "gradients", gradients)
+    axes = {AXIS}
+    if mesh.shape[SPATIAL] == 1:
+        axes = set(mesh.axis_names)
+    elif gradients == "bfloat16" and mesh.devices.flat[0].platform == "cpu":
+        # jax 0.10.2: "Invalid binary instruction opcode copy", and the process is gone.
+        check_unsplit(mesh, (SPATIAL,), "gradients", "bfloat16, on CPUs,")
     # pmap's rule for the gradient of a sum over devices, by which each device's gradient is that of its own part.
-    return jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), axis_names={AXIS}, check_vma=False)
+    return jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), axis_names=axes, check_vma=False)
 
 
 def to_replicas(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, np.ndarray]:

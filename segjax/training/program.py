@@ -74,7 +74,11 @@ def make_program(
         run, put, ambient = pmapped(step, mesh), to_replicas, contextlib.nullcontext
     else:
         shardings = (jax.tree.map(lambda leaf: leaf.sharding, state), replicated(mesh))
-        run = jax.jit(over_batch(step, mesh) if written_out else step, donate_argnums=0, out_shardings=shardings)
+        run = jax.jit(
+            over_batch(step, mesh, config.parallel.gradients) if written_out else step,
+            donate_argnums=0,
+            out_shardings=shardings,
+        )
         put, ambient = to_global, functools.partial(jax.set_mesh, mesh)
     return Program(
         step=run,

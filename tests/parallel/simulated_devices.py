@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 jax.config.update("jax_num_cpu_devices", 8)
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
@@ -81,9 +82,20 @@ undrawn = numeric(
 reference = jax.jit(plain)(init_state(VARIABLES, TX, make_mesh(devices=jax.devices()[:1]), ema=True), undrawn)
 for name, step, batch in (
     ("pmap 8", pmapped(mapped, mesh), to_replicas(undrawn, mesh)),
-    ("data 8, sums written out", jax.jit(over_batch(mapped, mesh)), to_global(undrawn, mesh)),
+    ("data 8, sums written out", jax.jit(over_batch(mapped, mesh, "float32")), to_global(undrawn, mesh)),
 ):
     record["difference"][name] = difference(reference, step(init_state(VARIABLES, TX, mesh, ema=True), batch))
+
+rounded = make_train_step(
+    NET, ToyTask(), TX, None, schedule=lambda step: 0.01, ema_decay=0.9, axis=AXIS, reduce_dtype=jnp.bfloat16
+)
+batch = to_global(undrawn, mesh)
+state = jax.jit(over_batch(rounded, mesh, "bfloat16"))(init_state(VARIABLES, TX, mesh, ema=True), batch)
+record["bfloat16 sums"] = difference(reference[0].params, state[0].params)
+state = jax.jit(over_batch(mapped, make_mesh(spatial=4), "float32"))(
+    init_state(VARIABLES, TX, make_mesh(spatial=4), ema=True), to_global(undrawn, make_mesh(spatial=4))
+)
+record["difference"]["data 2 x spatial 4, sums written out"] = difference(reference, state)
 
 split, _ = run(make_mesh(data=4, devices=jax.devices()[:4]), SPLIT_STEP)
 record["difference"]["data 4, two micro-batches"] = difference(one_split, split)
@@ -132,7 +144,8 @@ record["errors"] = [
     message(lambda: make_mesh(spatial=3)),
     message(lambda: make_mesh(data=2, spatial=2)),
     message(lambda: pmapped(mapped, make_mesh(spatial=2))),
-    message(lambda: over_batch(mapped, make_mesh(fsdp=2))),
+    message(lambda: over_batch(mapped, make_mesh(fsdp=2), "float32")),
+    message(lambda: over_batch(mapped, make_mesh(spatial=2), "bfloat16")),
     message(lambda: sharding.state_sharding(make_mesh(fsdp=4), ruled.params, {"stem/kernel": 2})),
     message(lambda: sharding.state_sharding(make_mesh(fsdp=4), ruled.params, {"stem/(": 2})),
     message(lambda: sharding.check_rules({"stem/kernel": 2, "stam": 0}, ruled)),

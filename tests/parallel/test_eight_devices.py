@@ -20,9 +20,13 @@ def record() -> dict:
 
 def test_every_mesh_takes_the_same_step(record: dict) -> None:
     assert record["devices"] == 8
-    assert len(record["difference"]) == 7
+    assert len(record["difference"]) == 8
     for name, difference in record["difference"].items():
         assert difference < 2e-5, name
+
+
+def test_sums_in_bfloat16_are_near(record: dict) -> None:
+    assert 0 < record["bfloat16 sums"] < 1e-3  # a step of 0.1 times gradients of about 1, rounded to 8 bits
 
 
 def test_fsdp_splits_parameters_and_moments_alike(record: dict) -> None:
@@ -49,11 +53,12 @@ def test_a_checkpoint_moves_to_another_mesh(record: dict) -> None:
 
 
 def test_impossible_meshes_and_batches(record: dict) -> None:
-    spatial, count, pmap, sums, axis, regex, nothing, batch = record["errors"]
+    spatial, count, pmap, sums, narrow, axis, regex, nothing, batch = record["errors"]
     assert spatial.startswith("config.parallel: spatial=3 times fsdp=1 does not divide the 8 devices")
     assert count.startswith("config.parallel: data=2 x fsdp=1 x spatial=2 needs 4 devices, there are 8")
     assert pmap.startswith("config.parallel.backend: pmap needs config.parallel.spatial=1, and it is 2")
-    assert sums.startswith("config.parallel.gradients: a type needs config.parallel.fsdp=1, and it is 2")
+    assert sums.startswith("config.parallel.gradients: float32 needs config.parallel.fsdp=1, and it is 2")
+    assert narrow.startswith("config.parallel.gradients: bfloat16, on CPUs, needs config.parallel.spatial=1")
     assert axis == (
         "config.parallel.rules: 'stem/kernel' splits axis 2 over fsdp=4, but stem/kernel has the shape (3, 3, 3, 8); "
         "take an axis that divides, or None."
