@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import ConfigError
-from segjax.parallel.mesh import DATA, FSDP, SPATIAL
+from segjax.parallel.mesh import DATA, FSDP, SPATIAL, line_mesh
 from segjax.parallel.transfer import numeric
 
 AXIS = DATA
@@ -69,7 +69,13 @@ def over_batch(step: Callable[[Any, Any], Any], mesh: Mesh, gradients: str) -> C
     return jax.shard_map(step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), axis_names=axes, check_vma=False)
 
 
-def to_replicas(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, np.ndarray]:
-    """This process's share of a batch, [B, ...], as pmap takes it: [devices of this process, B / devices, ...]."""
-    devices = len(mesh.local_devices)
-    return {key: value.reshape(devices, -1, *value.shape[1:]) for key, value in numeric(batch).items()}
+def to_replicas(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's share of a batch, [B, ...], as pmap takes it: global arrays [devices, B / devices, ...]."""
+    devices, own = mesh.devices.flatten(), len(mesh.local_devices)
+    sharding = NamedSharding(line_mesh(AXIS, devices), P(AXIS))
+
+    def place(value: np.ndarray) -> jax.Array:
+        parts = value.reshape(own, -1, *value.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, parts, (len(devices), *parts.shape[1:]))
+
+    return {key: place(value) for key, value in numeric(batch).items()}
