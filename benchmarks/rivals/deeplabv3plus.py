@@ -30,8 +30,9 @@ class ASPP(nn.Module):
         self.project = nn.Sequential(conv_norm((2 + len(RATES)) * FEATURES, FEATURES, 1), nn.Dropout(0.1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pooled = self.pool(x).expand(-1, -1, *x.shape[2:])
-        return self.project(torch.cat([*(branch(x) for branch in self.branches), pooled], dim=1))
+        maps = [branch(x) for branch in self.branches]
+        maps.append(self.pool(x).expand(-1, -1, *x.shape[2:]))
+        return self.project(torch.cat(maps, dim=1))
 
 
 class DeepLabV3Plus(nn.Module):
