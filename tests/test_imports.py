@@ -40,6 +40,7 @@ ALLOWED = {
     "convert": {"core", "nn", "models", "training.initialise"},
     "report": {"core", "inference.draw", "inference.table"},
     "planning": {"core", "ops.formulation", "parallel", "training", "tasks.base", "report.charts", "report.style"},
+    "benchmarking": {"core", "parallel", "training", "planning"},
     "cli": None,  # everything
 }
 # library -> the only rooms or modules that may import it

@@ -19,6 +19,7 @@ VERBS = {
     "convert": "turn other people's weights into a checkpoint",
     "models": "list the networks",
     "plan": "compile a run for devices that are not there: memory, time, what is in its way",
+    "benchmark": "time a config's programs on the devices that are there",
     "data": "prepare, check or show a data set",
 }
 

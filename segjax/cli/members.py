@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from segjax.cli import scoring
+from segjax.cli import assembly, scoring
 from segjax.cli.runtime import prepare_jax
 from segjax.core.errors import ConfigError
-from segjax.core.registry import create_model
 from segjax.data.augment import make_train_transform
 from segjax.data.dataset import open_dataset
 from segjax.data.pipeline import train_batches
@@ -60,18 +58,8 @@ def train_together(queue: Queue, variants: Sequence[Variant]) -> str | None:
     }
 
     # --- Networks and tasks, and the numbers they differ in.
-    models = [
-        create_model(
-            variant.config.model.name,
-            num_classes=info.num_classes,
-            in_channels=info.channels,
-            dtype=jnp.dtype(variant.config.train.dtype),
-            **variant.config.model.options,
-        )
-        for variant in variants
-    ]
-    scoring.check_sizes(config, models[0].stride)
-    tasks = [scoring.make_task(variant.config, dataset) for variant in variants]
+    models = [assembly.make_network(variant.config, info) for variant in variants]
+    tasks = [assembly.make_task(variant.config, dataset) for variant in variants]
     arguments, network = arguments_of(variants, models, tasks)
 
     # --- Train, scoring the validation split on the way.

@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from segjax.cli.known_data import add_data_arguments, known_data
+
 TAKES_OVERRIDES = True
 
 
@@ -17,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="v5e:16x16, v5p:4x4x4, v6e, v4, tpu7x; cuda:h100:8; cpu:8 simulates devices; several with --sweep",
     )
-    parser.add_argument("--classes", type=int, metavar="K", help="plan without the data set, for so many classes")
-    parser.add_argument("--channels", type=int, metavar="C", default=3, help="of the images, with --classes")
-    parser.add_argument("--image-size", metavar="HxW", help="largest image, with --classes; default: any")
+    add_data_arguments(parser)
     parser.add_argument("--memory", type=float, metavar="GIB", help="of a device, where it is not the data sheet's")
     parser.add_argument("--output", metavar="DIR", help="for plan.json and plan.html; default runs/NAME/plan/TOPOLOGY")
     parser.add_argument(
@@ -71,12 +71,9 @@ def _plan(args: argparse.Namespace, config, name: str) -> int:
         chip = dataclasses.replace(topology.chip, memory=args.memory * 2**30)
         topology = dataclasses.replace(topology, chip=chip)
 
-    import jax.numpy as jnp
-
-    from segjax.cli import scoring
+    from segjax.cli import assembly
     from segjax.core.files import write_text
     from segjax.core.jsonable import jsonable
-    from segjax.core.registry import create_model
     from segjax.data.augment import make_train_transform
     from segjax.data.pipeline import train_batch_shapes
     from segjax.inference.provenance import provenance
@@ -86,21 +83,11 @@ def _plan(args: argparse.Namespace, config, name: str) -> int:
     from segjax.training.loop import steps_of
 
     # --- Data: its shapes and classes only.
-    if args.classes is None:
-        dataset, largest, samples = _open(config)
-    else:
-        dataset, largest, samples = _imagined(args, config), _size(args.image_size), 1000
+    dataset, largest, samples = known_data(args, config)
     info = dataset.info
 
     # --- Network, task, augmentation, as `segjax train` makes them.
-    model = create_model(
-        config.model.name,
-        num_classes=info.num_classes,
-        in_channels=info.channels,
-        dtype=jnp.dtype(config.train.dtype),
-        **config.model.options,
-    )
-    scoring.check_sizes(config, model.stride)
+    model = assembly.make_network(config, info)
 
     def batch(size: int):
         return train_batch_shapes(
@@ -110,7 +97,7 @@ def _plan(args: argparse.Namespace, config, name: str) -> int:
     record = plan(
         config,
         model=model,
-        task=scoring.make_task(config, dataset),
+        task=assembly.make_task(config, dataset),
         transform=make_train_transform(config.augment, info, config.data.crop_size),
         batch=batch,
         topology=topology,
@@ -171,54 +158,6 @@ def _sweep(args: argparse.Namespace, config, names: list[str]) -> int:
     print("\n".join(sweep.lines(ranked)))
     print(f"\nranking: {write_text(folder / 'sweep.json', json.dumps(ranked, indent=1) + chr(10))}")
     return 0 if all(row["fits"] is not None for row in ranked) else 1
-
-
-def _open(config):
-    """(data set, its largest training image, its training images)."""
-    from segjax.core.errors import DataError
-    from segjax.data.dataset import open_dataset
-
-    try:
-        dataset = open_dataset(config.data)
-    except DataError as error:
-        raise DataError(f"{error} To plan without the data, give --classes=K.") from error
-    source = dataset.split(config.data.train_split)
-    return dataset, source.largest, len(source)
-
-
-def _imagined(args: argparse.Namespace, config):
-    """A data set of no images: what a plan needs is its classes and channels."""
-    import numpy as np
-
-    from segjax.core.errors import ConfigError
-    from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
-    from segjax.data.dataset import Dataset
-
-    if args.classes < 1 or args.channels < 1:
-        raise ConfigError(f"--classes={args.classes} --channels={args.channels}: both are at least 1.")
-    info = DatasetInfo(
-        config.data.name,
-        tuple(f"class {k}" for k in range(args.classes)),
-        ((0, 0, 0),) * args.classes,
-        channels=args.channels,
-        mean=IMAGENET_MEAN if args.channels == 3 else (0.0,) * args.channels,
-        std=IMAGENET_STD if args.channels == 3 else (1.0,) * args.channels,
-    )
-    # Class weights are counted on the training split: as if all classes were equally frequent.
-    ones = np.ones(args.classes, np.int64)
-    names = config.data.train_split.split("+")
-    return Dataset(info, dict.fromkeys(names), dict.fromkeys(names, (ones, ones)))
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    from segjax.core.errors import ConfigError
-
-    if text is None:
-        return None
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise ConfigError(f"--image-size: {text!r} is no size such as 1024x2048.")
-    return int(height), int(width)
 
 
 def _numbers(text: str, flag: str) -> list[int]:

@@ -1,10 +1,8 @@
-"""A run's task, its evaluation, and the record and report it ends with: what the verbs train and evaluate share."""
+"""A run's evaluation, and the record and report it ends with: what the verbs train and evaluate share."""
 
 from __future__ import annotations
 
 import copy
-import math
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,61 +10,18 @@ from typing import Any
 import jax
 
 from segjax.core.config import Config, to_dict
-from segjax.core.errors import ConfigError, SizeError
 from segjax.core.schema import DatasetInfo
-from segjax.data.dataset import Dataset, Source
+from segjax.data.dataset import Source
 from segjax.data.pipeline import eval_batches
 from segjax.inference.evaluate import evaluate, of_predictor, save_results
-from segjax.inference.predictor import Predictor
+from segjax.inference.predictor import Predictor, seen_by
 from segjax.inference.provenance import provenance
 from segjax.inference.samples import best_and_worst
 from segjax.inference.table import print_scores
-from segjax.losses import get_loss
-from segjax.losses.class_weights import class_weights
 from segjax.parallel.transfer import local_rows
 from segjax.report.page import write_report
 from segjax.tasks.semantic import SemanticTask
 from segjax.training.checkpoint import read_checkpoint
-
-
-def make_task(config: Config, dataset: Dataset) -> SemanticTask:
-    """The semantic task of a config, its class weights counted on the training split."""
-    weights = config.loss.class_weights
-    if isinstance(weights, tuple):
-        if len(weights) != dataset.info.num_classes:
-            raise ConfigError(
-                f"config.loss.class_weights: {len(weights)} numbers, {dataset.info.num_classes} classes; give one each."
-            )
-    elif weights == "none":
-        weights = None
-    else:
-        pixels, present = dataset.class_counts(config.data.train_split)
-        with warnings.catch_warnings(record=True) as caught:
-            weights = tuple(class_weights(weights, pixels, present, classes=dataset.info.classes).tolist())
-        for warning in caught:
-            print(f"warning: {warning.message}", flush=True)
-    return SemanticTask(
-        num_classes=dataset.info.num_classes,
-        loss_name=get_loss(config.loss.name, **config.loss.options),
-        label_smoothing=config.loss.label_smoothing,
-        class_weights=weights,
-        aux_weight=config.loss.aux_weight,
-        border_weight=config.loss.border_weight,
-        void=config.eval.void,
-        classes=dataset.info.classes,
-        boundary=config.eval.boundary,
-    )
-
-
-def check_sizes(config: Config, stride: int) -> None:
-    """Raises SizeError when the crop does not fit the network's stride, before anything is compiled."""
-    height, width = config.data.crop_size
-    rows, columns = math.ceil(height / stride) * stride, math.ceil(width / stride) * stride
-    if (rows, columns) != (height, width):
-        raise SizeError(
-            f"config.data.crop_size: {height}x{width} is not a multiple of {config.model.name}'s stride {stride}; "
-            f"use ({rows}, {columns})."
-        )
 
 
 class Scorer:
@@ -82,20 +37,8 @@ class Scorer:
         on_batch: Callable[[int], None] | None = None,
     ):
         self._task, self._config, self._info, self._on_batch = task, config, info, on_batch
-        self._predictor = Predictor(
-            model,
-            {},
-            info,
-            batch_size=config.eval.batch_size,
-            scales=config.eval.scales,
-            flip=config.eval.flip,
-            window=config.eval.window,
-            overlap=config.eval.overlap,
-            blend=config.eval.blend,
-            crf=config.eval.crf,
-            mesh=mesh if mesh.size > 1 else None,
-            config=config,
-        )
+        mesh = mesh if mesh.size > 1 else None
+        self._predictor = Predictor(model, {}, info, mesh=mesh, config=config, **seen_by(config))
 
     def of_config(self, config: Config) -> Scorer:
         """The same compiled programs for a run that differs in nothing that evaluation sees."""

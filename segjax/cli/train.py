@@ -38,19 +38,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> int:
-    import jax.numpy as jnp
-
-    from segjax.cli import scoring
+    from segjax.cli import assembly, scoring
     from segjax.core.errors import EXIT_RESUME
-    from segjax.core.registry import create_model
     from segjax.data.augment import make_train_transform
     from segjax.data.dataset import open_dataset
-    from segjax.data.pipeline import train_batches
     from segjax.parallel.mesh import make_mesh
-    from segjax.parallel.transfer import check_batch_size, local_rows
+    from segjax.parallel.transfer import check_batch_size
     from segjax.training.loop import steps_of, train
 
-    # --- Data: each process reads what its devices hold of a batch.
+    # --- Data.
     mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
     check_batch_size(config.train.batch_size, mesh, accumulate=config.train.accumulate)
     dataset = open_dataset(config.data)
@@ -58,28 +54,11 @@ def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> i
     source = dataset.split(config.data.train_split)
     splits = [config.eval.split, config.eval.final_split or config.eval.split]
     scored = {name: dataset.split(name) for name in splits}
-    batches = train_batches(
-        source,
-        batch_size=config.train.batch_size,
-        crop_size=config.data.crop_size,
-        scale=config.augment.scale,
-        seed=config.seed,
-        threads=config.data.threads,
-        workers=config.data.workers,
-        prefetch=config.data.prefetch,
-        rows=local_rows(config.train.batch_size, mesh),
-    )
+    batches = assembly.make_batches(config, dataset, mesh)
 
     # --- Network, task, augmentation.
-    model = create_model(
-        config.model.name,
-        num_classes=info.num_classes,
-        in_channels=info.channels,
-        dtype=jnp.dtype(config.train.dtype),
-        **config.model.options,
-    )
-    scoring.check_sizes(config, model.stride)
-    task = scoring.make_task(config, dataset)
+    model = assembly.make_network(config, info)
+    task = assembly.make_task(config, dataset)
     transform = make_train_transform(config.augment, info, config.data.crop_size)
 
     # --- Train, scoring the validation split on the way.

@@ -40,6 +40,12 @@ from segjax.training.checkpoint import Saved, read_checkpoint
 _SMALLEST = 1e-10  # probability whose logarithm a CRF is given
 
 
+def seen_by(config: Config) -> dict[str, Any]:
+    """How `config.eval` sees images, as keywords of `Predictor`."""
+    names = ("batch_size", "scales", "flip", "window", "overlap", "blend", "crf")
+    return {name: getattr(config.eval, name) for name in names}
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """What the network says of one image.
@@ -167,9 +173,9 @@ class Predictor:
         )
         mesh = settings.get("mesh")
         variables = jax.device_put(saved.variables, None if mesh is None else replicated(mesh))
-        names = ("batch_size", "scales", "flip", "window", "overlap", "blend", "crf")
-        seen = {name: getattr(config.eval, name) for name in names}
-        return cls(model, variables, saved.info, **{**seen, "config": config, "step": saved.step, **settings})
+        return cls(
+            model, variables, saved.info, **{**seen_by(config), "config": config, "step": saved.step, **settings}
+        )
 
     def __call__(self, image: Any, probabilities: bool = False) -> Prediction:
         """Labels of one image.

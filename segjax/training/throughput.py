@@ -78,10 +78,14 @@ def peak_flops(devices: Sequence[jax.Device]) -> float | None:
 
 
 @functools.cache
-def cpu_peak_flops(size: int = 1024, repeats: int = 4) -> float:
-    """The best of a few float32 matrix products on this process's cores, in FLOP/s; takes about 0.1 s."""
-    device = jax.local_devices(backend="cpu")[0]
-    a = jax.device_put(np.ones((size, size), np.float32), device)
+def cpu_peak_flops() -> float:
+    """FLOP/s of float32 matrix products on this process's cores; takes about 0.1 s."""
+    return matmul_flops(jax.local_devices(backend="cpu")[0], jnp.float32)
+
+
+def matmul_flops(device: jax.Device, dtype: Any, size: int = 1024, repeats: int = 4) -> float:
+    """FLOP/s of the best of a few matrix products [size, size] on one device."""
+    a = jax.device_put(np.ones((size, size), dtype), device)
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()
     best = float("inf")

@@ -1,0 +1,80 @@
+"""What the device can do, measured before anything is compared with it: arithmetic and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segjax.training.throughput import matmul_flops
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Of all devices of a program together.
+
+    Attributes:
+      flops: FLOP/s of matrix products in the program's dtype.
+      bandwidth: bytes/s read and written by the sum of two arrays that no cache holds.
+    """
+
+    flops: float
+    bandwidth: float
+
+    def floor(self, flops: float, nbytes: float) -> tuple[float, str]:
+        """(seconds, "arithmetic" or "memory"): what no program with that work can go below."""
+        arithmetic, memory = flops / self.flops, nbytes / self.bandwidth
+        return max(arithmetic, memory), "arithmetic" if arithmetic >= memory else "memory"
+
+
+def measure_limits(dtype: Any, devices: int = 1) -> Limits:
+    """Measured on one device and multiplied by `devices`; takes a few seconds. Devices of a CPU share its cores, so
+    theirs are not multiplied."""
+    device = jax.local_devices()[0]
+    on_cpu = device.platform == "cpu"
+    times = 1 if on_cpu else devices
+    flops = matmul_flops(device, dtype, size=2048 if on_cpu else 8192, repeats=8)
+    return Limits(times * flops, times * bandwidth(device, (1 if on_cpu else 4) * 2**26))
+
+
+def bandwidth(device: jax.Device, elements: int, repeats: int = 8) -> float:
+    """Bytes/s of `a + 2 b`, float32: two arrays read, one written; the best of `repeats`."""
+    with jax.default_device(device):
+        a, b = jnp.ones(elements), jnp.ones(elements)
+    add = jax.jit(lambda a, b: a + 2 * b)
+    add(a, b).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        add(a, b).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 3 * a.nbytes / best
+
+
+def compare(seconds: float, limits: Limits, flops: float | None, nbytes: float | None) -> dict[str, Any]:
+    """A measured time beside the floor, as JSON values.
+
+    Args:
+      seconds: measured.
+      limits: of the devices.
+      flops: of the program as traced, over all devices; None where jax cannot tell.
+      nbytes: that the compiled program reads and writes, over all devices, by the compiler's count: every operand and
+        result of a fusion, whether or not a cache holds it, so the floor is that of these fusions.
+
+    Returns:
+      `flops`, `bytes`, `floor_seconds`, `bound` (what the floor is made of), `floor_share` (floor / measured, 1 is the
+      best there can be) and `utilisation` (FLOP/s over the measured peak); None where they are not known.
+    """
+    known = flops is not None
+    floor, bound = limits.floor(flops or 0.0, nbytes or 0.0) if known else (None, None)
+    return {
+        "flops": flops,
+        "bytes": nbytes,
+        "floor_seconds": floor,
+        "bound": bound,
+        "floor_share": floor / seconds if known else None,
+        "utilisation": flops / seconds / limits.flops if known else None,
+    }
