@@ -180,16 +180,17 @@ def multiply_rows(matrix: np.ndarray, x: jax.Array, product: Callable[[jax.Array
 
 
 def take_rows(x: jax.Array, index: np.ndarray) -> jax.Array:
-    """[B, H, ...] -> [B, R, ...], `x[:, index]` for a constant, ascending index [R]."""
+    """[B, H, ...] -> [B, R, ...], `x[:, index]` for a constant index [R]; cheap where a device's rows of the result
+    come from rows near its own."""
     shards = row_shards()
     made = -(-len(index) // shards)
     padded = np.pad(index, (0, made * shards - len(index)), mode="edge").reshape(shards, made)
-    local = padded - padded[:, :1]
+    local = padded - padded.min(axis=1, keepdims=True)
     return map_rows(
         lambda part, shard: jnp.take(part, jnp.asarray(local)[shard], axis=1),
         x,
         rows=len(index),
-        reads=lambda first, last: (int(index[first]), int(index[last - 1]) + 1),
+        reads=lambda first, last: (int(index[first:last].min()), int(index[first:last].max()) + 1),
     )
 
 

@@ -11,16 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.ops.geometry import Pair
-
-
-def space_to_depth(x: jax.Array, r: Pair) -> jax.Array:
-    """[B, H, W, C] -> [B, ceil(H / rows), ceil(W / columns), rows * columns * C], zeros beyond the image; channels are
-    ordered (row phase, column phase, C), as `segjax.ops.upconv.depth_to_space` takes them."""
-    (rows, columns), (batch, height, width, channels) = r, x.shape
-    x = jnp.pad(x, ((0, 0), (0, -height % rows), (0, -width % columns), (0, 0)))
-    height, width = x.shape[1] // rows, x.shape[2] // columns
-    x = x.reshape(batch, height, rows, width, columns, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height, width, rows * columns * channels)
+from segjax.ops.space_to_depth import space_to_depth
 
 
 def fold_stride(

@@ -17,15 +17,7 @@ from segjax.ops.ambient import row_shards
 from segjax.ops.conv import conv2d
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
 from segjax.ops.halo import map_rows
-
-
-def depth_to_space(x: jax.Array, r: int | Pair) -> jax.Array:
-    """[B, H, W, r * r * C] -> [B, H * r, W * r, C]; channels are ordered (row phase, column phase, C)."""
-    rows, columns = pair(r)
-    batch, height, width, channels = x.shape
-    depth = channels // (rows * columns)
-    x = x.reshape(batch, height, width, rows, columns, depth).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height * rows, width * columns, depth)
+from segjax.ops.space_to_depth import depth_to_space
 
 
 def conv_transpose2d(

@@ -20,9 +20,11 @@ from jax.sharding import PartitionSpec as P
 from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from segjax.ops.conv import conv2d
 from segjax.ops.formulation import formulations
+from segjax.ops.mirror import mirror
 from segjax.ops.norm import batch_moments, batch_norm
 from segjax.ops.pooling import avg_pool, global_avg_pool, max_pool, max_pool_argmax
 from segjax.ops.resize import resize
+from segjax.ops.space_to_depth import depth_to_space, space_to_depth
 from segjax.ops.unpool import max_unpool
 from segjax.ops.upconv import conv_transpose2d
 from segjax.parallel.mesh import DATA, SPATIAL, make_mesh
@@ -107,6 +109,10 @@ CASES: dict[str, Case] = {
     "strip of rows": _op(lambda x: adaptive_avg_pool(x, (None, 1))),
     "strip of columns": _op(lambda x: adaptive_avg_pool(x, (1, None))),
     "adaptive max 3": _op(lambda x: adaptive_max_pool(x, 3)),
+    "depth to space": _op(lambda x: depth_to_space(x, 2)),
+    "space to depth": _op(lambda x: space_to_depth(x, 2)),
+    "space to depth 3": _op(lambda x: space_to_depth(x, 3)),
+    "mirror": _op(lambda x: mirror(x, (3, 40), (2, 2))),
     "batch norm": (_normalised, (2 * CHANNELS,), CHANNELS),
 }
 # The CPU's choices, above, and what other backends take.

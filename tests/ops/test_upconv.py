@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import ModelError
-from segjax.ops.upconv import conv_transpose2d, depth_to_space
+from segjax.ops.upconv import conv_transpose2d
 
 torch = pytest.importorskip("torch")
 
@@ -58,16 +58,6 @@ def test_no_dilated_input_in_value_or_gradient(size, padding, extra):
 
     traced = str(jax.make_jaxpr(jax.grad(total, (0, 1)))(jnp.zeros((1, 4, 4, 2)), jnp.zeros((size, size, 2, 2))))
     assert "lhs_dilation=(2, 2)" not in traced
-
-
-def test_depth_to_space_places_phases():
-    x = jnp.arange(12).reshape(1, 1, 2, 6)
-    y = depth_to_space(x, (1, 3))
-    np.testing.assert_array_equal(y[0, 0, :, 0], [0, 2, 4, 6, 8, 10])
-    shuffled = torch.pixel_shuffle(torch.arange(2 * 3 * 4 * 8).reshape(2, 8, 3, 4), 2).permute(0, 2, 3, 1)
-    # PyTorch orders the channels (C, row phase, column phase).
-    ours = jnp.arange(2 * 3 * 4 * 8).reshape(2, 2, 2, 2, 3, 4).transpose(0, 4, 5, 2, 3, 1).reshape(2, 3, 4, 8)
-    np.testing.assert_array_equal(depth_to_space(ours, 2), shuffled.numpy())
 
 
 @pytest.mark.parametrize(

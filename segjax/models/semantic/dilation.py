@@ -36,6 +36,7 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge
+from segjax.ops.mirror import mirror
 
 PAPER = "Yu, Koltun. Multi-Scale Context Aggregation by Dilated Convolutions. ICLR 2016. arXiv:1511.07122"
 
@@ -104,7 +105,7 @@ class Dilation(Network):
         for i, (depth, pool) in reversed(list(enumerate(zip(encoder.depths, encoder.pools, strict=True)))):
             eaten = eaten * (2 if i < _POOLS else 1) + depth * (encoder.kernel_size - 1) * pool.first_rate
         around = (eaten // 2, eaten // 2)
-        x = jnp.pad(x, ((0, 0), around, around, (0, 0)), mode="reflect")
+        x = mirror(x, around, around)
         for i in range(len(encoder.depths)):
             x = encoder.stage(x, i, train)
             # Without their stride the last two poolings are left out, not dilated.

@@ -30,7 +30,7 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import ConvNorm
-from segjax.ops.upconv import depth_to_space
+from segjax.ops.space_to_depth import depth_to_space
 
 PAPER = "Wang et al. Understanding Convolution for Semantic Segmentation (DUC, HDC). WACV 2018. arXiv:1702.08502"
 

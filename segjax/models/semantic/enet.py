@@ -34,8 +34,8 @@ from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import max_pool, max_pool_argmax
+from segjax.ops.space_to_depth import depth_to_space
 from segjax.ops.unpool import max_unpool
-from segjax.ops.upconv import depth_to_space
 
 PAPER = "Paszke, Chaurasia, Kim, Culurciello. ENet. 2016. arXiv:1606.02147"
 INPUT = (360, 640, 19)

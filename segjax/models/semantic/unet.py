@@ -25,9 +25,9 @@ import jax.numpy as jnp
 from segjax.core.errors import ModelError, SizeError
 from segjax.models.base import Network
 from segjax.nn.conv import Conv, ConvNorm, UpConv
+from segjax.ops.mirror import mirror
 from segjax.ops.pooling import max_pool
-from segjax.ops.stem import space_to_depth
-from segjax.ops.upconv import depth_to_space
+from segjax.ops.space_to_depth import depth_to_space, space_to_depth
 
 PAPER = "Ronneberger, Fischer, Brox. U-Net. MICCAI 2015. arXiv:1505.04597"
 INPUT = (512, 512, 2)
@@ -78,9 +78,9 @@ class UNet(Network):
         if self.patch > 1 and self.padding != "same":
             raise ModelError(f"UNet: patch {self.patch} needs padding 'same', not {self.padding!r}")
         size = images.shape[1:3]
-        x = space_to_depth(images.astype(self.dtype), (self.patch, self.patch))
+        x = space_to_depth(images.astype(self.dtype), self.patch)
         if self.padding == "valid":
-            x = _mirrored(x, [self._border(n) for n in size]) if self.mirror else x
+            x = mirror(x, *(self._border(n) for n in size)) if self.mirror else x
             for rows in x.shape[1:3]:
                 self.valid_size(rows)
 
@@ -141,10 +141,6 @@ class UNet(Network):
             else:
                 x = nn.relu(Conv(features, padding=self.padding, dtype=self.dtype, name=f"{name}_conv{i}")(x))
         return x
-
-
-def _mirrored(x: jax.Array, borders: list[tuple[int, int]]) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *borders, (0, 0)), mode="reflect")
 
 
 def _centre(x: jax.Array, size: tuple[int, int]) -> jax.Array:
