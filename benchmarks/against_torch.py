@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -135,8 +136,8 @@ class Torch:
         return labels
 
 
-def alternate(arms: dict[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each arm's calls, taking turns; at least three rounds, at most so many or so long."""
+def alternate(arms: dict[str, Callable[[], Any]], rounds: int, seconds: float = math.inf) -> dict[str, list[float]]:
+    """Seconds of each arm's calls, taking turns: so many rounds, but after three no longer than `seconds`."""
     times: dict[str, list[float]] = {arm: [] for arm in arms}
     began = time.perf_counter()
     order = list(arms)
@@ -165,7 +166,7 @@ def measure(name: str, mode: str, args: argparse.Namespace, limits: Limits) -> d
     ours(), ours()
     for call in theirs.values():
         call(), call()
-    first = {order: alternate({"torch": call}, 3, 0.0)["torch"] for order, call in theirs.items()}
+    first = {order: alternate({"torch": call}, 3)["torch"] for order, call in theirs.items()}
     best = min(first, key=lambda order: statistics.median(first[order]))
     load = os.getloadavg()[0]
     times = alternate({"segjax": ours, "torch": theirs[best]}, args.rounds, args.seconds)

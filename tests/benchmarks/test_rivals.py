@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.rivals import RIVALS, build
+from benchmarks.rivals.parameters import carry, random_variables
 from segjax.core.registry import create_model
 from segjax.core.schema import AUX_LOGITS, LOGITS
-from segjax.models.base import init_shapes, layers
+from segjax.models.base import init_shapes
 from segjax.models.count import cost
 
 torch = pytest.importorskip("torch", reason="the rivals are PyTorch networks")
@@ -45,14 +46,15 @@ SMALL = {
     "segnet": (dict(depths=(1, 2, 1), widths=(4, 6, 8)), (9, 14)),  # odd sizes at three levels
     "fcdensenet/103": (dict(layers=(2, 1), middle=2, growth=4, first_features=6, dropout=0.0), (8, 12)),
 }
-LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "slope": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
+
+
+def _marked(names, quick):
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+# Tracing the deepest takes half a minute, and so does compiling ENet.
+TRACED = _marked(RIVALS, set(RIVALS) - {"fcdensenet/103", "ocr/hrnet-w48", "segformer/b2"})
+COMPILED = _marked(SMALL, ("unet", "segnet"))
 
 
 @functools.cache
@@ -68,7 +70,7 @@ def twin(name):
         return build(name, CLASSES)
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", TRACED)
 def test_the_same_parameters(name):
     # A kernel's axes stand in another order.
     theirs = collections.Counter(tuple(sorted(p.shape)) for p in twin(name).parameters())
@@ -76,7 +78,7 @@ def test_the_same_parameters(name):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", TRACED)
 def test_the_same_outputs(name, train):
     network, variables = ours(name)
     images = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)
@@ -91,7 +93,7 @@ def test_the_same_outputs(name, train):
     assert [tuple(x.shape) for x in found] == expected
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", TRACED)
 def test_the_same_work(name):
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -101,7 +103,7 @@ def test_the_same_work(name):
     assert counter.get_total_flops() / 2 == pytest.approx(cost(ours(name)[0], SIZE).macs, rel=0.005)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", COMPILED)
 def test_the_same_values(name):
     fields, size = SMALL[name]
     network, rival = create_model(name, CLASSES, **fields), build(name, CLASSES, **fields)
@@ -118,43 +120,3 @@ def test_the_same_values(name):
     for found, expected in zip((rival(theirs), rival.train()(theirs)[0]), run(variables, images), strict=True):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(found.detach().numpy().transpose(0, 2, 3, 1) / scale, expected / scale, atol=2e-5)
-
-
-def random_variables(network):
-    """As `network.init` makes them, but for values that show whether each is in its place."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) == 4 else 10
-        return rng.normal(scale=np.sqrt(2 / fan_in), size=leaf.shape).astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, init_shapes(network))
-
-
-def carry(network, variables, rival, images):
-    """Our variables into the twin. Its layers may have other names: both run theirs in the same order."""
-    called = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, _: called.append(module))
-        for module in rival.modules()
-        if next(module.parameters(recurse=False), None) is not None
-    ]
-    rival(images)
-    for hook in hooks:
-        hook.remove()
-    held = collections.defaultdict(dict)
-    for path, value in jax.tree_util.tree_leaves_with_path(variables):
-        *module, leaf = (part.key for part in path[1:])
-        held["/".join(module)][LEAVES[leaf]] = value
-    paths = [path for path in layers(network) if path in held]
-    assert len(paths) == len(held)
-    for path, module in zip(paths, called, strict=True):
-        state = {key: value for key, value in module.state_dict().items() if key != "num_batches_tracked"}
-        assert state.keys() == held[path].keys(), path
-        for key, value in held[path].items():
-            if value.ndim == 4:
-                value = value.transpose((2, 3, 0, 1) if isinstance(module, torch.nn.ConvTranspose2d) else (3, 2, 0, 1))
-            assert state[key].shape == value.shape, path
-            state[key].copy_(torch.from_numpy(value))
