@@ -35,6 +35,16 @@ CASES = {
         "crop",
         [((1, 45, 60, c), (3, 3, c, c), {"rate": r}) for c in (64, 128, 256) for r in (2, 6, 12, 24)],
     ),
+    "kernel_gradient": (
+        "products",
+        [((2, n, n, c), (3, 3, c, c), {}) for c in (16, 32, 64, 96, 128, 256) for n in (32, 64, 128)]
+        + [((2, 64, 64, c), (3, 3, c, f), {}) for c, f in ((64, 16), (256, 16), (1024, 16), (64, 128), (128, 64))]
+        + [((2, 64, 64, c), (3, 1, c, c), {}) for c in (16, 32, 64, 128)]
+        + [((2, 64, 64, c), (1, 1, c, f), {}) for c, f in ((16, 16), (64, 16), (16, 64), (48, 48))]
+        + [((2, 64, 64, c), (3, 3, c, 2 * c), {"stride": 2}) for c in (16, 64, 128)]
+        + [((2, 32, 32, c), (3, 3, c, c), {"rate": 2}) for c in (32, 128, 512)]
+        + [((2, 64, 64, 32), (5, 1, 32, 32), {}), ((2, 256, 256, 3), (3, 3, 3, 64), {})],
+    ),
     "stem": ("space_to_depth", [((1, 256, 256, 3), (k, k, 3, 64), {"stride": 2}) for k in (3, 7)]),
 }
 
@@ -89,7 +99,7 @@ def main() -> None:
                 "commit": commit(),
             }
             for result in results:
-                sizes = {key: result[key] for key in ("image", "kernel", "rate") if key in result}
+                sizes = {key: result[key] for key in ("image", "kernel", "rate", "stride") if key in result}
                 print(f"{operation:10} {other:15} {result[f'native / {other}']:7.2f}  {sizes}", flush=True)
             path.write_text(json.dumps(record, indent=1) + "\n")
 

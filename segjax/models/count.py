@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from segjax.models.base import Network
 from segjax.nn.conv import UpConv
-from segjax.ops.formulation import formulations
+from segjax.ops.formulation import TABLE, formulations
 
 # Every convolution as one, whatever the device of this machine would make of it.
-_WHOLE = dict.fromkeys(("pointwise", "depthwise", "grouped", "atrous", "stem"), "native")
+_WHOLE = dict.fromkeys(TABLE["cpu"], "native")
 # The products of these files are not counted where they stand: resizing is free, transposed convolutions are
 # counted by their layer, since their phases have taps of zeros.
 _ELSEWHERE = ("segjax/ops/linear_map.py", "segjax/ops/upconv.py")

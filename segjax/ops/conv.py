@@ -15,7 +15,9 @@ from segjax.ops.ambient import row_shards
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
 from segjax.ops.halo import map_windows
+from segjax.ops.kernel_gradient import conv_by_products
 from segjax.ops.precision import wide_type, widen
+from segjax.ops.shifts import shifts
 from segjax.ops.stem import fold_stride
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -122,6 +124,10 @@ def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, gro
     if any(sum(p) > (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
         # Of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, many times slower.
         x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
+    fewer, more = sorted(kernel.shape[2:])
+    chosen = formulation("kernel_gradient", channels=fewer, ratio=more / fewer, taps=math.prod(kernel.shape[:2]))
+    if groups == 1 and chosen == "products":
+        return conv_by_products(x, kernel, stride, rate, pads)
     return lax.conv_general_dilated(
         x, kernel, stride, pads, rhs_dilation=rate, dimension_numbers=_NHWC, feature_group_count=groups
     )
@@ -192,20 +198,9 @@ _atrous_crop.defvjp(_atrous_forward, _atrous_backward)
 def _depthwise_shift(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads) -> jax.Array:
     """Depthwise convolution as a sum of shifted products; kernel [kh, kw, 1, C]."""
     total = 0.0
-    for i, j, shifted in _shifts(x, kernel.shape, stride, rate, pads):
+    for i, j, shifted in shifts(x, kernel.shape[:2], stride, rate, pads):
         total = total + widen(shifted) * kernel[i, j, 0]
     return total.astype(x.dtype)
-
-
-def _shifts(x: jax.Array, kernel_shape: tuple[int, ...], stride: Pair, rate: Pair, pads):
-    """(row, column, the input as that tap of the kernel sees it at every output pixel)."""
-    zero = jnp.zeros((), x.dtype)
-    padded = lax.pad(x, zero, ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
-    span = [(n - (k - 1) * r - 1) // s * s + 1 for n, k, r, s in zip(padded.shape[1:3], kernel_shape[:2], rate, stride)]
-    for i in range(kernel_shape[0]):
-        for j in range(kernel_shape[1]):
-            top, left = i * rate[0], j * rate[1]
-            yield i, j, padded[:, top : top + span[0] : stride[0], left : left + span[1] : stride[1]]
 
 
 def _depthwise_forward(x, kernel, stride, rate, pads):
@@ -216,7 +211,7 @@ def _depthwise_backward(stride, rate, pads, saved, gradient):
     x, kernel = saved
     taps = [
         jnp.sum(widen(shifted) * gradient, axis=(0, 1, 2))
-        for _, _, shifted in _shifts(x, kernel.shape, stride, rate, pads)
+        for _, _, shifted in shifts(x, kernel.shape[:2], stride, rate, pads)
     ]
     # With the stride's gaps filled with zeros, the input's gradient is the full correlation with the flipped kernel.
     gaps = ((0, 0, 0), (0, 0, stride[0] - 1), (0, 0, stride[1] - 1), (0, 0, 0))

@@ -29,6 +29,7 @@ class Rule:
       channels: at least so many, in the image and in the result.
       rate: at least.
       taps: at most so many in the kernel.
+      ratio: of the image's and the result's channels, the more to the fewer, at least.
     """
 
     choice: str = "native"
@@ -36,28 +37,36 @@ class Rule:
     channels: int = 0
     rate: int = 0
     taps: float = math.inf
+    ratio: float = 1.0
 
 
 _CPU = "benchmarks/results/formulations_cpu.json"
 # Split although no GPU or TPU has timed it: XLA's own grouped convolution gathers the whole batch as soon as an array
 # is split over devices (openxla/xla#47945).
 _UNMEASURED = {
-    "pointwise": Rule(),
-    "depthwise": Rule(),
-    "grouped": Rule("split"),
-    "atrous": Rule(),
-    "stem": Rule(),
+    "pointwise": (Rule(),),
+    "depthwise": (Rule(),),
+    "grouped": (Rule("split"),),
+    "atrous": (Rule(),),
+    "stem": (Rule(),),
+    "kernel_gradient": (Rule(),),
 }
-TABLE: Mapping[str, Mapping[str, Rule]] = {
+TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
     "cpu": {
         # In ENet (4 to 32 channels inside) a step with products takes as long or longer, and longer to compile.
-        "pointwise": Rule("dot", _CPU, channels=64),
+        "pointwise": (Rule("dot", _CPU, channels=64),),
         # Each tap is a slice: the gain falls with their number, and the time to compile grows with it.
-        "depthwise": Rule("shift", _CPU, taps=49),
-        "grouped": Rule("split", _CPU),
+        "depthwise": (Rule("shift", _CPU, taps=49),),
+        "grouped": (Rule("split", _CPU),),
         # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
-        "atrous": Rule("crop", _CPU, channels=128, rate=6),
-        "stem": Rule("native", _CPU),
+        "atrous": (Rule("crop", _CPU, channels=128, rate=6),),
+        "stem": (Rule("native", _CPU),),
+        # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
+        "kernel_gradient": (
+            Rule("products", _CPU, taps=3),
+            Rule("products", _CPU, channels=96),
+            Rule("products", _CPU, channels=8, ratio=2, taps=9),
+        ),
     },
     "gpu": _UNMEASURED,
     "tpu": _UNMEASURED,
@@ -68,22 +77,24 @@ _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
 )
 
 
-def formulation(operation: str, *, channels: int = 0, rate: int = 1, taps: int = 1) -> str:
-    """The formulation to trace now.
+def formulation(operation: str, *, channels: int = 0, rate: int = 1, taps: int = 1, ratio: float = 1.0) -> str:
+    """The formulation to trace now: the first rule's that fits, or XLA's own.
 
     Args:
-      operation: pointwise, depthwise, grouped, atrous or stem.
+      operation: pointwise, depthwise, grouped, atrous, stem or kernel_gradient.
       channels: of the image or the result, the fewer.
       rate: the larger of rows' and columns'.
       taps: of the kernel.
+      ratio: of the image's and the result's channels, the more to the fewer.
     """
     choices = _override.get()
     if operation in choices:
         return choices[operation]
     backend = choices.get("backend") or jax.default_backend()
-    rule = TABLE.get(backend, _UNMEASURED)[operation]
-    fits = channels >= rule.channels and rate >= rule.rate and taps <= rule.taps
-    return rule.choice if fits else "native"
+    for rule in TABLE.get(backend, _UNMEASURED)[operation]:
+        if channels >= rule.channels and rate >= rule.rate and taps <= rule.taps and ratio >= rule.ratio:
+            return rule.choice
+    return "native"
 
 
 @contextlib.contextmanager
