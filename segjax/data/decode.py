@@ -1,6 +1,7 @@
 """Image and label files to arrays and back: every format, checked, with the traps of silent conversion closed.
 
-Images are decoded by cv2 (RGB order out), labels by PIL, which alone keeps palette indices.
+cv2, the fastest, decodes images (RGB order out) and stored labels; PIL opens the user's label files, as it alone keeps
+palette indices.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _NPY = b"\x93NUMPY"
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG"
 _ORIENTATION = 0x0112  # EXIF tag
+# RGB order from the decoder itself, a pass over the image less; the depth, and the image as it lies, are the file's.
+_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def read_bytes(path: Path) -> bytes:
@@ -65,7 +68,7 @@ def decode_image(data: bytes) -> np.ndarray:
     """uint8, uint16 or float32 [H, W, C] of stored bytes (PNG, JPEG or npy), in RGB order."""
     if data.startswith(_NPY):
         return np.load(io.BytesIO(data), allow_pickle=False)
-    return _decode(data, cv2.IMREAD_UNCHANGED)
+    return _decode(data, _RGB if _is_rgb(data) else cv2.IMREAD_UNCHANGED)
 
 
 def encode_image(array: np.ndarray) -> bytes:
@@ -120,8 +123,8 @@ def class_ids(raw: np.ndarray, layout: Layout) -> tuple[np.ndarray, dict[int, in
 
 
 def decode_label(data: bytes) -> np.ndarray:
-    """uint8 [H, W] class ids of stored label bytes."""
-    return np.asarray(Image.open(io.BytesIO(data)))
+    """uint8 [H, W] class ids of stored label bytes, an 8-bit grey PNG."""
+    return _decode(data, cv2.IMREAD_GRAYSCALE)[..., 0]
 
 
 def encode_label(ids: np.ndarray) -> bytes:
@@ -193,6 +196,20 @@ def _check_whole(path: Path, data: bytes) -> bool:
             return image.getexif().get(_ORIENTATION, 1) == 1
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: damaged or truncated ({_first_line(error)}); copy the file again.") from error
+
+
+def _is_rgb(data: bytes) -> bool:
+    """Whether a PNG or JPEG decodes to exactly three channels."""
+    if data.startswith(_PNG):
+        # Colour types 2 and 3 (PNG specification, 11.2.2); of a transparent colour (tRNS) cv2 makes a fourth channel.
+        return data[25] in (2, 3) and data.find(b"tRNS", 33, data.find(b"IDAT", 33)) < 0
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:  # segments up to the frame header (ITU-T T.81, B.2.2)
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[position + 9] == 3
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -101,6 +103,42 @@ class _Share:
         return self._stream[(self._start + batch) * self._batch_size + self._rows[row]]
 
 
+class _Rows:
+    """Random access to samples as rows of the batches that they make: `[i]` is the whole batch, sample i in its place.
+
+    The thread that decoded a sample copies it while its pixels lie in that core's cache, and the decoded image, larger
+    than the window, is free again at once. Stacked later, both would have gone out to memory.
+    """
+
+    def __init__(self, samples: _Share, batch_size: int):
+        self._samples, self._batch_size = samples, batch_size
+        self._lock = threading.Lock()
+        self._unfinished: dict[int, tuple[dict[str, np.ndarray], list[int]]] = {}  # arrays, rows that are there
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        sample = self._samples[index]
+        batch, row = divmod(index, self._batch_size)
+        with self._lock:
+            if batch not in self._unfinished:
+                self._unfinished[batch] = {key: self._empty(value) for key, value in sample.items()}, []
+            arrays, done = self._unfinished[batch]
+        for key, value in sample.items():
+            if value.shape != arrays[key].shape[1:]:  # which numpy might repeat to fit
+                raise ValueError(f"{key}: {value.shape} among samples of {arrays[key].shape[1:]}")
+            arrays[key][row] = value
+        with self._lock:
+            done.append(row)
+            if len(done) == self._batch_size:
+                del self._unfinished[batch]
+        return arrays
+
+    def _empty(self, value: np.ndarray) -> np.ndarray:
+        return np.empty((self._batch_size, *value.shape), value.dtype)
+
+
 class _Chosen:
     """Random access to some samples of a source."""
 
@@ -159,14 +197,15 @@ def train_batches(
         _parse_absl_flags()
 
     def start_at(batch: int) -> Iterator[dict[str, Any]]:
-        samples = grain.MapDataset.source(_Share(stream, batch_size, rows, batch))
+        share = _Share(stream, batch_size, rows, batch)
         if workers:  # which take every n-th element: it must be a whole batch
             ahead = max(2, prefetch // len(rows))
             options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
-            batches = samples.batch(len(rows)).to_iter_dataset(options)
+            batches = grain.MapDataset.source(share).batch(len(rows)).to_iter_dataset(options)
             return iter(batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers)))
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
-        return iter(samples.to_iter_dataset(options).batch(len(rows), drop_remainder=True))
+        samples = grain.MapDataset.source(_Rows(share, len(rows))).to_iter_dataset(options)
+        return iter(samples.batch(len(rows), drop_remainder=True, batch_fn=operator.itemgetter(0)))
 
     identity = {
         "samples": len(source),

@@ -250,3 +250,42 @@ def test_encode_image_is_lossless(channels, dtype):
     back = decode.decode_image(decode.encode_image(array))
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
+
+
+def _png_with_transparent(colour):
+    buffer = io.BytesIO()
+    array = np.random.default_rng(0).integers(0, 256, (5, 7, 3) if isinstance(colour, tuple) else (5, 7), np.uint8)
+    Image.fromarray(array).save(buffer, "PNG", transparency=colour)
+    return buffer.getvalue()
+
+
+def _written(mode, kind):
+    array = np.random.default_rng(0).integers(0, 256, (16, 24, 4), np.uint8)
+    image = Image.fromarray(array[..., :3]).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(_written(mode, "PNG") for mode in ("L", "LA", "P", "RGB", "RGBA", "1")),
+        *(_written(mode, "JPEG") for mode in ("L", "RGB", "CMYK")),
+        _png_with_transparent((1, 2, 3)),
+        _png_with_transparent(9),
+        decode.encode_image(np.random.default_rng(0).integers(0, 65536, (5, 7, 3), np.uint16)),
+    ],
+)
+def test_every_kind_decodes_as_it_is_stored_in_rgb_order(data):
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+    stored = stored[..., None] if stored.ndim == 2 else stored
+    found = decode.decode_image(data)
+    assert found.dtype == stored.dtype
+    np.testing.assert_array_equal(found, stored[..., order[stored.shape[-1]]])
+
+
+def test_a_stored_label_with_a_transparent_grey_is_read_as_ids():
+    data = _png_with_transparent(9)
+    np.testing.assert_array_equal(decode.decode_label(data), np.asarray(Image.open(io.BytesIO(data))))
