@@ -130,7 +130,11 @@ class Train:
     accumulate: int = option(1, "micro-batches a step is split into", minimum=1)
     ema: float | None = option(None, "decay of the averaged parameters, which evaluation then uses", minimum=0)
     dtype: str = option("float32", "compute type", choices=("float32", "bfloat16"))
-    remat: bool = option(False, "recompute activations in the backward pass")
+    remat: str = option(
+        "none",
+        "what the backward pass recomputes: all activations, or those between products (elementwise)",
+        choices=("none", "elementwise", "all"),
+    )
     log_every: int = option(20, "steps between log lines", minimum=1)
     eval_every: int | None = option(None, "steps between evaluations; default: a tenth of the run", minimum=1)
     stop_on_nan: bool = option(True, "end the run at a non-finite loss instead of going on")

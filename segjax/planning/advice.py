@@ -163,7 +163,7 @@ def _memory(memory: Mapping[str, int], available: float, mesh: Mapping[str, int]
         if state > 0.3 * available and mesh.get("fsdp", 1) == 1:
             return ["parameters and what goes with them take much of the memory: config.parallel.fsdp splits them."]
         return [
-            "over the memory: a smaller batch, config.train.remat=True, or config.parallel.spatial splits the image."
+            "over the memory: a smaller batch, config.train.remat=all, or config.parallel.spatial splits the image."
         ]
     if total < 0.4 * available:
         return [f"{1 - total / available:.0%} of the memory stays free: a larger batch would fit."]

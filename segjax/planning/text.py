@@ -27,7 +27,7 @@ def verdict(record: Mapping[str, Any]) -> str:
     if found["batch_size"] is None:
         return (
             f"{line}; not even {min(map(int, found['compiled']))} images fit: split the image "
-            "(config.parallel.spatial), set config.train.remat=True, or take a smaller crop"
+            "(config.parallel.spatial), set config.train.remat=all, or take a smaller crop"
         )
     line += f"; config.train.batch_size={found['batch_size']} fits ({gib(found['compiled'][str(found['batch_size'])])})"
     if found["predicted_largest"] > found["batch_size"]:

@@ -30,7 +30,7 @@ def make_train_step(
     seed: int = 0,
     accumulate: int = 1,
     ema_decay: float | None = None,
-    remat: bool = False,
+    remat: str = "none",
     frozen: Any = None,
     axis: str | None = None,
     reduce_dtype: Any = None,
@@ -52,7 +52,8 @@ def make_train_step(
       seed: the run's.
       accumulate: micro-batches, one after the other; divides B.
       ema_decay: decay of the parameters' moving average; the state must hold one.
-      remat: recompute the network's activations in the backward pass.
+      remat: what of the network's activations the backward pass recomputes: `none`, `all`, or what is `elementwise`,
+        keeping the results of convolutions and matrix products.
       frozen: True for the parameters that no gradient is computed for; None for none. Statistics move all the same.
       axis: mapped axis over devices that each call the step with their part of the batch (`parallel.replicated`); None
         where arrays are global. Devices then draw their own augmentation and dropout, other than a global batch would.
@@ -72,8 +73,8 @@ def make_train_step(
             rngs={"dropout": key},
         )
 
-    if remat:
-        apply = jax.checkpoint(apply)
+    if remat != "none":
+        apply = jax.checkpoint(apply, policy=_is_product if remat == "elementwise" else None)
 
     def loss_fn(params: Any, model_state: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         if frozen is not None:
@@ -135,6 +136,11 @@ def make_train_step(
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
 
     return step
+
+
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What `jax.checkpoint` keeps where the rest is recomputed: what is dear to make."""
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def _average(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:

@@ -17,7 +17,7 @@ BATCH = {key: jnp.asarray(value) for key, value in make_batch(0).items() if key 
 
 
 @functools.cache
-def _built(net: ToyNet, rate: float, ema: float | None, seed: int, accumulate: int, remat: bool):
+def _built(net: ToyNet, rate: float, ema: float | None, seed: int, accumulate: int, remat: str):
     tx = optax.sgd(rate)
     mesh = make_mesh(devices=jax.devices()[:1])
     state = init_state(init_variables(net, 0, (8, 8, 3)), tx, mesh, ema=ema is not None)
@@ -35,7 +35,7 @@ def _built(net: ToyNet, rate: float, ema: float | None, seed: int, accumulate: i
     return state, jax.jit(step)
 
 
-def _run(net, steps=1, *, rate=0.1, ema=None, seed=0, accumulate=1, remat=False):
+def _run(net, steps=1, *, rate=0.1, ema=None, seed=0, accumulate=1, remat="none"):
     state, step = _built(net, rate, ema, seed, accumulate, remat)
     states, metrics = [state], {}
     for _ in range(steps):
@@ -97,10 +97,19 @@ def test_accumulation_carries_statistics_from_part_to_part() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.model_state, stats)
 
 
-def test_remat_changes_nothing_but_memory() -> None:
+@pytest.mark.parametrize("remat", ["elementwise", "all"])
+def test_remat_changes_nothing_but_memory(remat) -> None:
     (_, plain), _ = _run(ToyNet(dropout=0.5))
-    (_, remat), _ = _run(ToyNet(dropout=0.5), remat=True)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, remat)
+    (_, again), _ = _run(ToyNet(dropout=0.5), remat=remat)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, again)
+
+
+def test_remat_repeats_the_convolutions_only_where_all_is_recomputed() -> None:
+    def convolutions(remat):
+        state, step = _built(ToyNet(), 0.1, None, 0, 1, remat)
+        return step.lower(state, BATCH).as_text().count("stablehlo.convolution")
+
+    assert convolutions("elementwise") == convolutions("none") < convolutions("all")
 
 
 def test_average_follows_its_formula_and_evaluation_uses_it() -> None:
