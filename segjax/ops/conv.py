@@ -109,10 +109,11 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
             return _native(x, kernel, stride, rate, pads, groups)
         parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1))
         return jnp.concatenate([_conv(part, weights, stride, rate, 1, pads) for part, weights in parts], axis=-1)
-    fewer = min(channels, features)
+    fewer, more = sorted((channels, features))
     if size == (1, 1) and pads == ((0, 0), (0, 0)) and formulation("pointwise", channels=fewer) == "dot":
         return jnp.dot(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    if stride == (1, 1) and formulation("atrous", channels=fewer, rate=max(rate)) == "crop":
+    sizes = {"channels": fewer, "ratio": more / fewer, "taps": math.prod(size)}
+    if stride == (1, 1) and formulation("atrous", rate=max(rate), **sizes) == "crop":
         return _atrous_crop(x, kernel, rate, pads)
     if channels <= _STEM and min(stride) > 1 and rate == (1, 1) and formulation("stem") == "space_to_depth":
         x, kernel, pads = fold_stride(x, kernel, stride, pads)

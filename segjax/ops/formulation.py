@@ -59,7 +59,12 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         "depthwise": (Rule("shift", _CPU, taps=49),),
         "grouped": (Rule("split", _CPU),),
         # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
-        "atrous": (Rule("crop", _CPU, channels=128, rate=6),),
+        # The widest layers are dearer to XLA at any rate.
+        "atrous": (
+            Rule("crop", _CPU, channels=128, rate=6),
+            Rule("crop", _CPU, channels=1024, taps=9),
+            Rule("crop", _CPU, channels=512, ratio=4, taps=9),
+        ),
         "stem": (Rule("native", _CPU),),
         # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
         "kernel_gradient": (

@@ -18,9 +18,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
+from segjax.ops.border import border, mirror
 from segjax.ops.conv import conv2d
 from segjax.ops.formulation import formulations
-from segjax.ops.mirror import mirror
 from segjax.ops.norm import batch_moments, batch_norm
 from segjax.ops.pooling import avg_pool, global_avg_pool, max_pool, max_pool_argmax
 from segjax.ops.resize import resize
@@ -112,6 +112,8 @@ CASES: dict[str, Case] = {
     "depth to space": _op(lambda x: depth_to_space(x, 2)),
     "space to depth": _op(lambda x: space_to_depth(x, 2)),
     "space to depth 3": _op(lambda x: space_to_depth(x, 3)),
+    "border of zeros": _op(lambda x: border(x, (40, 3), (2, 0))),
+    "border cut off": _op(lambda x: border(x, (-9, -1), (-2, 1))),
     "mirror": _op(lambda x: mirror(x, (3, 40), (2, 2))),
     "batch norm": (_normalised, (2 * CHANNELS,), CHANNELS),
 }

@@ -36,7 +36,7 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge
-from segjax.ops.mirror import mirror
+from segjax.ops.border import border, mirror
 
 PAPER = "Yu, Koltun. Multi-Scale Context Aggregation by Dilated Convolutions. ICLR 2016. arXiv:1511.07122"
 
@@ -116,8 +116,8 @@ class Dilation(Network):
         classes = self.num_classes
         start = _identity(classes)
         if self.pad_once:
-            border = (sum(self.rates), sum(self.rates))
-            x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
+            around = (sum(self.rates), sum(self.rates))
+            x = border(x, around, around)
         padding = "valid" if self.pad_once else "same"
         for i, (rate, width) in enumerate(zip(self.rates, self.widths or (1,) * len(self.rates))):
             fields = dict(rate=rate, padding=padding, dtype=self.dtype, kernel_init=start, name=f"context{i + 1}")

@@ -34,12 +34,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, UpConv, bilinear_upsampling
+from segjax.ops.border import border, crop
 
 PAPER = "Long, Shelhamer, Darrell. Fully Convolutional Networks. CVPR 2015. arXiv:1411.4038"
 
@@ -87,19 +87,19 @@ class FCN(Network):
         self.check_input(images)
         if tuple(self.skips) not in ((16, 8), (16,), ()):
             raise ModelError(f"FCN: skips={tuple(self.skips)} is not one of (16, 8), (16,), ().")
-        crop, stride = self._crop()
-        if crop < 0:
-            raise ModelError(f"FCN: border={self.border} is too small: use at least {self.border - crop}.")
+        first, stride = self._first()
+        if first < 0:
+            raise ModelError(f"FCN: border={self.border} is too small: use at least {self.border - first}.")
         pools, x = self._encode(images.astype(self.dtype), train)
         scores = self._score(x, "score")
         for i, skip in enumerate(self.skips):
             scores = self._up(scores, 2, f"up{skip}", self.first_up_bias and i == 0)
             skipped = self._score(pools[skip] * self.skip_scales[i], f"score{skip}")
-            scores = scores + _cut(skipped, _SKIP_CROP[skip], scores.shape[1:3])
+            scores = scores + crop(skipped, (_SKIP_CROP[skip],) * 2, scores.shape[1:3])
         enlarged = self._up(scores, stride, "up_image", False)
-        return self.outputs(_cut(enlarged, crop, images.shape[1:3]))
+        return self.outputs(crop(enlarged, (first, first), images.shape[1:3]))
 
-    def _crop(self) -> tuple[int, int]:
+    def _first(self) -> tuple[int, int]:
         """Where the image begins in the enlarged scores, and the stride of the last transposed convolution."""
         stride = self.skips[-1] if self.skips else _DEEPEST
         # Centres of the scores before it: half a pixel more than the strides times those above.
@@ -112,7 +112,7 @@ class FCN(Network):
         encoder = create_encoder(self.encoder, dtype=self.dtype, ceil_pool=True, fc=fc, name="encoder")
         # The first convolution pads one of these itself.
         around = (self.border - 1, self.border - 1)
-        x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+        x = border(x, around, around)
         pools = {}
         for i in range(len(encoder.depths)):
             pools[2 ** (i + 1)] = x = encoder.pool(encoder.stage(x, i, train), i)
@@ -125,10 +125,6 @@ class FCN(Network):
     def _up(self, scores: jax.Array, stride: int, name: str, bias: bool) -> jax.Array:
         fields = dict(use_bias=bias, dtype=self.dtype, kernel_init=bilinear_upsampling)
         return UpConv(self.num_classes, 2 * stride, stride, **fields, name=name)(scores)
-
-
-def _cut(x: jax.Array, first: int, size: tuple[int, int]) -> jax.Array:
-    return x[:, first : first + size[0], first : first + size[1]]
 
 
 MODEL = FCN

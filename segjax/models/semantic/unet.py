@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from segjax.core.errors import ModelError, SizeError
 from segjax.models.base import Network
 from segjax.nn.conv import Conv, ConvNorm, UpConv
-from segjax.ops.mirror import mirror
+from segjax.ops.border import crop, mirror
 from segjax.ops.pooling import max_pool
 from segjax.ops.space_to_depth import depth_to_space, space_to_depth
 
@@ -146,7 +146,7 @@ class UNet(Network):
 def _centre(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """The middle `size` of x."""
     top, left = ((n - wanted) // 2 for n, wanted in zip(x.shape[1:3], size))
-    return x[:, top : top + size[0], left : left + size[1]]
+    return crop(x, (top, left), size)
 
 
 MODEL = UNet
