@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax.benchmarking.limits import Limits, compare
+from segjax.benchmarking.limits import Limits, compare, must_move
 from segjax.benchmarking.timing import measure, summary
 from segjax.training.throughput import device_memory_bytes, host_memory_bytes, step_flops
 
@@ -22,15 +22,12 @@ def benchmark_infer(predictor: Any, images: np.ndarray, limits: Limits, *, round
         return predictor.with_variables(variables).predict_batch(images, sizes)
 
     lowered = jax.jit(predict).lower(predictor.variables, placed["image"], placed["size"])
-    analysis = lowered.compile().cost_analysis()
-    analysis = analysis[0] if isinstance(analysis, list) else analysis or {}
-    devices = 1 if predictor.mesh is None else predictor.mesh.size
-    nbytes = analysis.get("bytes accessed")
+    nbytes = must_move(lowered.compile(), 1 if predictor.mesh is None else predictor.mesh.size)
     middle = summary(measure(lambda: predictor.predict_batch(placed["image"], placed["size"]), rounds))
     return {
         "batch": middle,
         "images_per_second": len(images) / middle["median"],
-        **compare(middle["median"], limits, step_flops(lowered), None if nbytes is None else nbytes * devices),
+        **compare(middle["median"], limits, step_flops(lowered), nbytes),
         "device_memory": device_memory_bytes(),
         "host_memory": host_memory_bytes(),
     }

@@ -54,6 +54,12 @@ def bandwidth(device: jax.Device, elements: int, repeats: int = 8) -> float:
     return 3 * a.nbytes / best
 
 
+def must_move(compiled: Any, devices: int) -> float | None:
+    """Bytes of the arguments and the results of a compiled program over its devices; None where jax cannot tell."""
+    stats = compiled.memory_analysis()
+    return None if stats is None else float(devices * (stats.argument_size_in_bytes + stats.output_size_in_bytes))
+
+
 def compare(seconds: float, limits: Limits, flops: float | None, nbytes: float | None) -> dict[str, Any]:
     """A measured time beside the floor, as JSON values.
 
@@ -61,8 +67,8 @@ def compare(seconds: float, limits: Limits, flops: float | None, nbytes: float |
       seconds: measured.
       limits: of the devices.
       flops: of the program as traced, over all devices; None where jax cannot tell.
-      nbytes: that the compiled program reads and writes, over all devices, by the compiler's count: every operand and
-        result of a fusion, whether or not a cache holds it, so the floor is that of these fusions.
+      nbytes: that a program must move, over all devices: its arguments read once and its results written once
+        (`must_move`). What it keeps in between is not in it, so the floor holds however well operations are fused.
 
     Returns:
       `flops`, `bytes`, `floor_seconds`, `bound` (what the floor is made of), `floor_share` (floor / measured, 1 is the

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax.benchmarking.limits import Limits, compare
+from segjax.benchmarking.limits import Limits, compare, must_move
 from segjax.benchmarking.timing import measure, summary
 from segjax.core.config import Config
 from segjax.parallel.mesh import make_mesh
@@ -18,7 +18,7 @@ from segjax.planning import memory
 from segjax.training.program import make_program
 from segjax.training.state import init_state, init_variables
 from segjax.training.step import Transform
-from segjax.training.throughput import Meter, device_memory_bytes, flops_of, host_memory_bytes, step_flops
+from segjax.training.throughput import Meter, device_memory_bytes, host_memory_bytes, step_flops
 
 Batch = Mapping[str, np.ndarray]
 
@@ -74,13 +74,8 @@ class Subject:
 
     @property
     def nbytes(self) -> float | None:
-        """Read and written in a step over all devices, by the compiler's count; None where it is not known, and with
-        micro-batches, whose loop it counts once."""
-        analysis = self.compiled.cost_analysis()
-        analysis = analysis[0] if isinstance(analysis, list) else analysis
-        if self.config.train.accumulate > 1 or flops_of(analysis) is None or "bytes accessed" not in analysis:
-            return None
-        return float(analysis["bytes accessed"]) * self.mesh.size
+        """Of a step over all devices, by `must_move`."""
+        return must_move(self.compiled, self.mesh.size)
 
 
 def benchmark_train(
