@@ -15,8 +15,8 @@ PROGRAM = Path(__file__).parents[2] / "benchmarks" / "sharding.py"
 ALWAYS = ("enet/test", "unet/test", "deeplabv3plus/test")
 # Global attention needs all rows of the keys; its softmax is float32 whatever the network's type.
 ATTENTION = ("segformer/test", "setr/test")
-# A device refines all of the images it shares (CRF-as-RNN); the gathers of the other two are still to be looked at.
-GATHERS = ("crfasrnn/test", "dilation/test", "duc_hdc/test")
+# A device refines all of the images that it shares.
+GATHERS = ("crfasrnn/test",)
 NETWORKS = [
     pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow)
     for name in (f"{entry.name}/test" for entry in entries())

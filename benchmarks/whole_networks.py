@@ -1,0 +1,69 @@
+"""A formulation of `segjax.ops.formulation` in whole networks: the train step with the table's choices and without one.
+
+    python benchmarks/whole_networks.py kernel_gradient [--networks enet erfnet ...] [--rounds 7] [--seconds 20]
+
+Gains on single operations do not always carry over. The two programs take turns in one process, the order turned round
+every round; medians. Writes results/whole_networks_DEVICE.json: seconds with the table, with that operation always
+XLA's own ("native"), their ratio (above 1: the table's choice is faster), and the seconds to compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+
+import jax
+import numpy as np
+from against_torch import CLASSES, alternate, segjax_train, size_of
+
+from segjax.inference.provenance import provenance
+from segjax.ops.formulation import TABLE, formulations
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A formulation in whole networks.")
+    parser.add_argument("operation", choices=sorted(TABLE["cpu"]))
+    parser.add_argument("--networks", nargs="+", default=["unet", "enet", "erfnet", "deeplabv3plus/resnet50"])
+    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one network")
+    args = parser.parse_args()
+
+    path = RESULTS / f"whole_networks_{jax.default_backend()}.json"
+    records = json.loads(path.read_text()) if path.exists() else {}
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, (args.batch, *args.size))
+    for name in args.networks:
+        arms, compiling = {}, {}
+        for arm, choice in (("table", {}), ("native", {args.operation: "native"})):
+            with formulations(**choice):
+                arms[arm], known = segjax_train(name, images, labels, "float32")
+            compiling[arm] = known["compile_seconds"]
+            arms[arm]()
+        load = os.getloadavg()[0]
+        times = alternate(arms, args.rounds, args.seconds)
+        middle = {arm: statistics.median(found) for arm, found in times.items()}
+        record = {
+            **middle,
+            "native / table": middle["native"] / middle["table"],
+            "compile seconds": compiling,
+            "rounds": len(times["table"]),
+            "load before": round(load, 1),
+            "size": list(args.size),
+            "batch": args.batch,
+            **provenance(),
+        }
+        print(f"{args.operation} {name}: {record['native / table']:.2f}", flush=True)
+        records.setdefault(args.operation, {})[name] = record
+        path.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
