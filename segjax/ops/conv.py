@@ -127,7 +127,8 @@ def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, gro
         x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
     fewer, more = sorted(kernel.shape[2:])
     chosen = formulation("kernel_gradient", channels=fewer, ratio=more / fewer, taps=math.prod(kernel.shape[:2]))
-    if groups == 1 and chosen == "products":
+    # The products see all pixels as one axis, for which XLA would gather rows that devices hold.
+    if groups == 1 and chosen == "products" and row_shards() == 1:
         return conv_by_products(x, kernel, stride, rate, pads)
     return lax.conv_general_dilated(
         x, kernel, stride, pads, rhs_dilation=rate, dimension_numbers=_NHWC, feature_group_count=groups
