@@ -51,7 +51,7 @@ def run(place, mode: str, *flags: str) -> tuple[int, dict]:
 
 
 def test_the_step_alone_and_behind_the_pipeline(place, capsys):
-    status, record = run(place, "train", "--steps=3")
+    status, record = run(place, "train", "--steps=3", "--rounds=2")
     assert status == 0
     assert record["step"]["rounds"] == 2
     assert record["images_per_second"] == pytest.approx(2 / record["step"]["median"])
@@ -68,7 +68,7 @@ def test_the_step_alone_and_behind_the_pipeline(place, capsys):
 
 
 def test_inference(place, capsys):
-    status, record = run(place, "infer")
+    status, record = run(place, "infer", "--rounds=2")
     assert status == 0
     assert record["image_size"] == [24, 32]
     assert record["flops"] > 0
@@ -90,7 +90,7 @@ def test_compilation_cold_and_cached(place, capsys):
     status, record = run(place, "compile")
     assert status == 0
     assert jax.config.jax_compilation_cache_dir.endswith("xla")  # the user's again, not the empty one
-    assert len(record["compile"]) == 2
+    assert len(record["compile"]) == 1
     assert all(one[name]["compile"] > 0 for one in record["compile"] for name in ("cold", "cached"))
     assert "cached" in capsys.readouterr().out
 

@@ -57,6 +57,7 @@ def test_normalisations_anisotropy_diagonal_and_matrix_compatibility_stepwise(na
     np.testing.assert_allclose(image_of(q), REFERENCE[f"q_{name}"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_example_script_draws_the_same_labels():
     """pydensecrf's examples/inference.py on its third image: generic features, made by the utilities."""
     if not EXAMPLES.is_dir():

@@ -24,6 +24,7 @@ from segjax.ops.formulation import formulations
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
 TESTS = [name for name in VARIANTS if name.endswith("/test")]
+FIRST = [f"{entry.name}/{entry.variants[0]}" for entry in entries()]
 CLASSES = 5
 PAPER_CLASSES = {entry.name: entry.input[2] for entry in entries()}
 FIGURES = read_figures()
@@ -92,6 +93,11 @@ def test_evaluation_returns_float32_logits_at_the_inputs_size(variant):
         assert features.shape[1:3] == tuple(-(-n // stride) for n in size)
 
 
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=() if name in TESTS + FIRST else pytest.mark.slow) for name in VARIANTS],
+    scope="module",
+)
 def test_init_creates_the_same_float32_variables_for_bfloat16_training(variant):
     classes = PAPER_CLASSES[variant.split("/")[0]]
     out, variables, _ = traced(variant, True, classes, dtype=jnp.bfloat16)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from segjax.nn.crf import CRFasRNN
 from segjax.ops.crf.mean_field import CRFParams, dense_crf
@@ -37,6 +38,7 @@ def test_it_starts_as_the_dense_crf_and_trains_with_fewer_iterations():
         np.testing.assert_allclose(layer.apply(variables, logits, image, train), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss_and_reach_every_parameter():
     logits, image, label = scene()
     layer = CRFasRNN(theta_alpha=20.0, train_iterations=3, method="lattice")

@@ -12,7 +12,7 @@ import pytest
 from segjax.core.registry import entries
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "sharding.py"
-ALWAYS = ("enet/test", "unet/test", "deeplabv3plus/test")
+ALWAYS = ("unet/test", "deeplabv3plus/test")
 # Global attention needs all rows of the keys; its softmax is float32 whatever the network's type.
 ATTENTION = ("segformer/test", "setr/test")
 # A device refines all of the images that it shares.

@@ -103,7 +103,7 @@ def test_gradients_are_finite_differences_in_float64(method):
             np.testing.assert_allclose(jnp.vdot(slopes[name], step), expected, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_lattice_is_pydensecrf_on_a_small_image(index):
     alpha, beta, weight = SETS[index]
     params = CRFParams(alpha, beta, 3.0, weight, 3.0)
