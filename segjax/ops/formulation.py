@@ -59,9 +59,8 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         # Each tap is a slice: the gain falls with their number, and the time to compile grows with it.
         "depthwise": (Rule("shift", _CPU, taps=49),),
         "grouped": (Rule("split", _CPU),),
-        # Taps outside the image cost nothing when cropped; at small rates nearly all are inside. Timed beside the kernel's
-        # gradient by products, which narrowed the gain.
-        # The widest layers are dearer to XLA at any rate.
+        # Taps outside the image cost nothing when cropped; at small rates nearly all are inside. The widest layers are
+        # dearer to XLA at any rate.
         "atrous": (
             Rule("crop", _CPU, channels=128, rate=12),
             Rule("crop", _CPU, channels=1024, taps=9),

@@ -1,0 +1,53 @@
+"""docs/performance.md shows what the files of benchmarks/results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def page() -> str:
+    return (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+def test_networks_against_pytorch():
+    pytest.importorskip("torch", reason="the program imports it")
+    import sys
+
+    sys.path.insert(0, str(RESULTS.parent))
+    try:
+        from against_torch import markdown
+    finally:
+        sys.path.remove(str(RESULTS.parent))
+    networks = json.loads((RESULTS / "against_torch_cpu.json").read_text())["networks"]
+    lines = page().splitlines()
+    for line in markdown(networks).splitlines():
+        assert line in lines, line
+
+
+def test_gradients_in_whole_networks():
+    for name, one in json.loads((RESULTS / "whole_networks_cpu.json").read_text())["kernel_gradient"].items():
+        row = f"| `{name}` | {1e3 * one['native']:,.0f} | {1e3 * one['table']:,.0f} | {one['native / table']:.2f} |"
+        assert row in page(), row
+
+
+def test_evaluation_and_first_step():
+    evaluation = json.loads((RESULTS / "evaluation_cpu.json").read_text())
+    assert f"{evaluation['segjax']:.1f} s" in page()
+    assert f"{evaluation['torch']:.1f} s" in page()
+    assert f"{evaluation['ratio']:.2f}" in page()
+    starts = json.loads((RESULTS / "first_step_cpu.json").read_text())
+    assert f"{starts['second / first']:.2f}" in page()
+
+
+def test_input_pipeline():
+    cases = json.loads((RESULTS / "input_cpu.json").read_text())["cases"]
+    for case in cases.values():
+        spent = case["cpu ms an image"]
+        for side in ("segjax", "torch", "tf.data"):
+            assert f" {spent[side]:.3g} " in page(), (side, spent[side])
