@@ -46,7 +46,7 @@ def run(place, mode: str, *flags: str) -> tuple[int, dict]:
         f"--config.data.root={photos}",
         f"--output={output}",
     ]
-    status = main([*command, "--rounds=2", *flags])
+    status = main([*command, *flags])
     return status, json.loads(output.read_text()) if output.exists() else {}
 
 
