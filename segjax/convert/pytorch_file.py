@@ -97,8 +97,9 @@ def _read_legacy(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
         storage = loaded.storages.get(key)
         if storage is None:
             raise WeightsError(f"{path}: a storage {key!r} that no tensor has.")
-        wanted = int.from_bytes(file.read(8), "little") * _itemsize(storage.dtype)
-        if wanted > path.stat().st_size - file.tell():
+        count = file.read(8)
+        wanted = int.from_bytes(count, "little") * _itemsize(storage.dtype)
+        if len(count) < 8 or wanted > path.stat().st_size - file.tell():
             raise WeightsError(f"{path} is cut off: storage {key} of {wanted} bytes is not whole.")
         data[key] = file.read(wanted)
     return {name: _array(path, name, tensor, lambda s: data[s.key]) for name, tensor in tensors.items()}
