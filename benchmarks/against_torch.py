@@ -86,7 +86,6 @@ def settings(images: np.ndarray, dtype: str) -> Config:
     """The train step's: plain SGD at a constant rate."""
     return from_dict(
         {
-            "model": {"name": "unet"},
             "data": {"crop_size": images.shape[1:3]},
             "train": {"batch_size": len(images), "dtype": dtype},
             "optim": {"name": "sgd", "learning_rate": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": 0.0},
@@ -153,9 +152,7 @@ def alternate(arms: dict[str, Callable[[], Any]], rounds: int, seconds: float = 
 
 def measure(name: str, mode: str, args: argparse.Namespace, limits: Limits) -> dict[str, Any]:
     """The record of one network and mode."""
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, (args.batch, *args.size))
+    images, labels = noise(args)
     if mode == "train":
         ours, known = segjax_train(name, images, labels, args.dtype)
     else:
@@ -197,6 +194,19 @@ def markdown(records: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--size`, `--batch`, which `noise` reads."""
+    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
+    parser.add_argument("--batch", type=int, default=2)
+
+
+def noise(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """A batch: images float32 [B, H, W, 3], labels int64 [B, H, W]."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
+    return images, rng.integers(0, CLASSES, (args.batch, *args.size))
+
+
 def size_of(text: str) -> tuple[int, int]:
     """`256x512` -> (256, 512)."""
     height, width = text.split("x")
@@ -207,8 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="segjax against PyTorch.")
     parser.add_argument("names", nargs="*", help="networks; default all")
     parser.add_argument("--mode", nargs="+", choices=("train", "infer"), default=["train", "infer"])
-    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
-    parser.add_argument("--batch", type=int, default=2)
+    add_input_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=30.0, help="for the rounds of one network and mode")
@@ -234,8 +243,7 @@ def main() -> None:
             record = measure(name, mode, args, limits)
             circumstances = {"size": list(args.size), "batch": args.batch, "threads": threads, **provenance()}
             circumstances["versions"]["torch"] = torch.__version__
-            measured = {"peak_flops": limits.flops, "bandwidth": limits.bandwidth}
-            networks.setdefault(name, {})[mode] = {**record, **measured, **circumstances}
+            networks.setdefault(name, {})[mode] = {**record, **limits.record, **circumstances}
             print(f"{name:24} {mode:6} {record['ratio']:.2f}", file=sys.stderr, flush=True)
             ordered = {known: networks[known] for known in RIVALS if known in networks}
             path.write_text(

@@ -20,8 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from against_torch import CLASSES, segjax_infer, segjax_train, size_of
+from against_torch import add_input_arguments, noise, segjax_infer, segjax_train
 
 from segjax.inference.provenance import provenance
 
@@ -50,17 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Profile networks.")
     parser.add_argument("names", nargs="+")
     parser.add_argument("--mode", nargs="+", choices=("train", "infer"), default=["infer"])
-    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
-    parser.add_argument("--batch", type=int, default=2)
+    add_input_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
 
     path = RESULTS / f"profile_networks_{jax.default_backend()}.json"
     records = json.loads(path.read_text()) if path.exists() else {}
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, (args.batch, *args.size))
+    images, labels = noise(args)
     for name in args.names:
         for mode in args.mode:
             ours = segjax_train(name, images, labels, args.dtype) if mode == "train" else None

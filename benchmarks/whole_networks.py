@@ -16,8 +16,7 @@ import pathlib
 import statistics
 
 import jax
-import numpy as np
-from against_torch import CLASSES, alternate, segjax_train, size_of
+from against_torch import add_input_arguments, alternate, noise, segjax_train
 
 from segjax.inference.provenance import provenance
 from segjax.ops.formulation import TABLE, formulations
@@ -29,17 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A formulation in whole networks.")
     parser.add_argument("operation", choices=sorted(TABLE["cpu"]))
     parser.add_argument("--networks", nargs="+", default=["unet", "enet", "erfnet", "deeplabv3plus/resnet50"])
-    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
-    parser.add_argument("--batch", type=int, default=2)
+    add_input_arguments(parser)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one network")
     args = parser.parse_args()
 
     path = RESULTS / f"whole_networks_{jax.default_backend()}.json"
     records = json.loads(path.read_text()) if path.exists() else {}
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, (args.batch, *args.size))
+    images, labels = noise(args)
     for name in args.networks:
         arms, compiling = {}, {}
         for arm, choice in (("table", {}), ("native", {args.operation: "native"})):

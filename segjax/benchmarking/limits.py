@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from segjax.training.throughput import matmul_flops
+from segjax.training.throughput import fastest, matmul_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +22,11 @@ class Limits:
 
     flops: float
     bandwidth: float
+
+    @property
+    def record(self) -> dict[str, float]:
+        """As JSON values, `peak_flops` and `bandwidth`."""
+        return {"peak_flops": self.flops, "bandwidth": self.bandwidth}
 
     def floor(self, flops: float, nbytes: float) -> tuple[float, str]:
         """(seconds, "arithmetic" or "memory"): what no program with that work can go below."""
@@ -45,13 +49,7 @@ def bandwidth(device: jax.Device, elements: int, repeats: int = 8) -> float:
     with jax.default_device(device):
         a, b = jnp.ones(elements), jnp.ones(elements)
     add = jax.jit(lambda a, b: a + 2 * b)
-    add(a, b).block_until_ready()
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter()
-        add(a, b).block_until_ready()
-        best = min(best, time.perf_counter() - began)
-    return 3 * a.nbytes / best
+    return 3 * a.nbytes / fastest(lambda: add(a, b), repeats)
 
 
 def must_move(compiled: Any, devices: int) -> float | None:

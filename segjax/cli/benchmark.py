@@ -122,7 +122,7 @@ def _step(args: argparse.Namespace, config: Config, known: Known) -> dict[str, A
     measured = benchmark_train(subject, limits, rounds=args.rounds, batches=batches, steps=args.steps)
     if batches is not None:
         batches.close()
-    return found | _limits_record(limits) | measured
+    return found | limits.record | measured
 
 
 def _infer(args: argparse.Namespace, config: Config, known: Known) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _infer(args: argparse.Namespace, config: Config, known: Known) -> dict[str, 
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(info.image_dtype)
     limits = _limits(config, mesh.size)
     measured = benchmark_infer(predictor, images, limits, rounds=args.rounds)
-    return {"image_size": [height, width], "devices": mesh.size} | _limits_record(limits) | measured
+    return {"image_size": [height, width], "devices": mesh.size} | limits.record | measured
 
 
 def _input(args: argparse.Namespace, config: Config, known: Known) -> dict[str, Any]:
@@ -180,7 +180,3 @@ def _limits(config: Config, devices: int) -> Any:
     from segjax.benchmarking.limits import measure_limits
 
     return measure_limits(jnp.dtype(config.train.dtype), devices)
-
-
-def _limits_record(limits: Any) -> dict[str, float]:
-    return {"peak_flops": limits.flops, "bandwidth": limits.bandwidth}

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -87,13 +87,18 @@ def matmul_flops(device: jax.Device, dtype: Any, size: int = 1024, repeats: int 
     """FLOP/s of the best of a few matrix products [size, size] on one device."""
     a = jax.device_put(np.ones((size, size), dtype), device)
     product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
+    return 2 * size**3 / fastest(lambda: product(a, a), repeats)
+
+
+def fastest(call: Callable[[], jax.Array], repeats: int) -> float:
+    """Seconds of the quickest of so many calls, each waited for, after one that compiles."""
+    call().block_until_ready()
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
-        product(a, a).block_until_ready()
+        call().block_until_ready()
         best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return best
 
 
 def device_memory_bytes() -> int | None:
