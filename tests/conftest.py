@@ -8,6 +8,9 @@ import pytest
 
 # Tests compile far more than they compute; LLVM's costly passes change no result beyond rounding.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's older CPU emitters compile in half the time, and with as many processes as cores a program is best left whole.
+CHEAP = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{CHEAP} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 
 @pytest.hookimpl(optionalhook=True)
