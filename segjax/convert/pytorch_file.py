@@ -98,8 +98,10 @@ def _read_legacy(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
         if storage is None:
             raise WeightsError(f"{path}: a storage {key!r} that no tensor has.")
         count = file.read(8)
+        if len(count) < 8:
+            raise WeightsError(f"{path} is cut off: it ends before storage {key}.")
         wanted = int.from_bytes(count, "little") * _itemsize(storage.dtype)
-        if len(count) < 8 or wanted > path.stat().st_size - file.tell():
+        if wanted > path.stat().st_size - file.tell():
             raise WeightsError(f"{path} is cut off: storage {key} of {wanted} bytes is not whole.")
         data[key] = file.read(wanted)
     return {name: _array(path, name, tensor, lambda s: data[s.key]) for name, tensor in tensors.items()}

@@ -20,7 +20,7 @@ from segjax.core.config import (
 from segjax.core.errors import ConfigError
 
 SHARED = re.compile(
-    r"name|seed|optim\.(learning_rate|weight_decay)|loss\.(label_smoothing|class_weights|aux_weight)"
+    r"name|seed|optim\.(learning_rate|weight_decay)|loss\.(label_smoothing|class_weights|aux_weight|border_weight)"
     r"|model\.options\.\w*drop\w*"
 )
 """Keys in which the members of one program may differ: numbers that it takes as arguments, not shapes."""
@@ -131,8 +131,9 @@ def differing(variants: Sequence[Variant]) -> dict[str, list[Any]]:
 
 
 def _program(variant: Variant) -> dict[str, Any]:
-    """What a variant's program is made of: all keys but those of `SHARED`."""
-    return {key: value for key, value in flatten(to_dict(variant.config)) if not SHARED.fullmatch(key)}
+    """What a variant's program is made of: all keys but those of `SHARED`, and whether it has a border loss."""
+    program = {key: value for key, value in flatten(to_dict(variant.config)) if not SHARED.fullmatch(key)}
+    return {**program, "loss.border_weight > 0": variant.config.loss.border_weight > 0}
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

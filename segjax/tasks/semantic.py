@@ -85,7 +85,9 @@ class SemanticTask:
         Raises:
           ConfigError: a border weight, and a network without border logits.
         """
-        if self.border_weight and BORDER_LOGITS not in outputs:
+        # A traced weight, a member's of a sweep, stands for one that is not 0.
+        bordered = isinstance(self.border_weight, jax.Array) or self.border_weight != 0
+        if bordered and BORDER_LOGITS not in outputs:
             raise ConfigError(
                 f"config.loss.border_weight is {self.border_weight}, but the network has no {BORDER_LOGITS}: set it to "
                 "0, or take one that has them, such as dfn."
@@ -108,7 +110,7 @@ class SemanticTask:
         if auxiliary := outputs.get(AUX_LOGITS, ()):
             parts["loss/aux"] = sum(share(logits) for logits in auxiliary)
             total += self.aux_weight * parts["loss/aux"]
-        if self.border_weight:
+        if bordered:
             values, _ = border_loss(outputs[BORDER_LOGITS], batch[LABEL], valid, self.num_classes)
             images = self._loss.weights(batch[LABEL], valid, self.num_classes, self._class_weights)
             images = images.sum(axis=tuple(range(1, images.ndim)))

@@ -91,3 +91,10 @@ def test_a_size_is_no_argument(tmp_path: Path) -> None:
     body = "def sweep(config):\n    for size in (4, 8):\n        yield {'train.batch_size': size}\n"
     with pytest.raises(ConfigError, match=r"--vmap: config\.train\.batch_size is 4 .* and 8 .*--vmap=groups"):
         check_one_program(_read(tmp_path, body))
+
+
+def test_a_border_loss_is_another_program_its_weight_is_not(tmp_path: Path) -> None:
+    body = "def sweep(config):\n    for weight in (0.0, 0.1, 0.2):\n        yield {'loss.border_weight': weight}\n"
+    variants = _read(tmp_path, body)
+    assert groups(variants) == [variants[:1], variants[1:]]
+    assert differing(variants[1:]) == {"loss.border_weight": [0.1, 0.2]}
