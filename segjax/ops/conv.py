@@ -11,11 +11,12 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
+from segjax.ops import winograd
 from segjax.ops.ambient import row_shards
+from segjax.ops.conv_gradient import conv_by
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
 from segjax.ops.halo import map_windows
-from segjax.ops.kernel_gradient import conv_by_products
 from segjax.ops.precision import wide_type, widen
 from segjax.ops.shifts import shifts
 from segjax.ops.stem import fold_stride
@@ -109,30 +110,51 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
             return _native(x, kernel, stride, rate, pads, groups)
         parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1))
         return jnp.concatenate([_conv(part, weights, stride, rate, 1, pads) for part, weights in parts], axis=-1)
-    fewer, more = sorted((channels, features))
-    if size == (1, 1) and pads == ((0, 0), (0, 0)) and formulation("pointwise", channels=fewer) == "dot":
+    if size == (1, 1) and pads == _NO_PADS and formulation("pointwise", channels=min(channels, features)) == "dot":
         return jnp.dot(x[:, :: stride[0], :: stride[1]], kernel[0, 0])
-    sizes = {"channels": fewer, "ratio": more / fewer, "taps": math.prod(size)}
-    if stride == (1, 1) and formulation("atrous", rate=max(rate), **sizes) == "crop":
-        return _atrous_crop(x, kernel, rate, pads)
     if channels <= _STEM and min(stride) > 1 and rate == (1, 1) and formulation("stem") == "space_to_depth":
         x, kernel, pads = fold_stride(x, kernel, stride, pads)
         stride = (1, 1)
-    return _native(x, kernel, stride, rate, pads)
+    return _whole(x, kernel, stride, rate, pads)
+
+
+def _whole(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
+    """The convolution of one group, its result and its kernel's gradient as the table has them."""
+    fewer, more = sorted(kernel.shape[2:])
+    sizes = {
+        "channels": fewer,
+        "rate": max(rate),
+        "taps": math.prod(kernel.shape[:2]),
+        "ratio": more / fewer,
+        "pixels": math.prod(x.shape[:3]),
+    }
+    # float64 is there to compare, and bfloat16 would round the transforms.
+    suited = x.dtype == jnp.float32 and winograd.suits(x.shape, kernel.shape, stride, rate, pads)
+    sizes["barred"] = () if suited else ("winograd",)
+    filtering = formulation("unstrided", **sizes) if stride == (1, 1) else "native"
+    if filtering == "crop":
+        return _atrous_crop(x, kernel, rate, pads)
+    gradient = formulation("kernel_gradient", **sizes)
+    # Both see all pixels as one axis, for which XLA would gather rows that devices hold.
+    if (filtering, gradient) == ("native", "native") or row_shards() > 1:
+        return _native(x, kernel, stride, rate, pads)
+    x, pads = _padded(x, kernel, rate, pads)
+    return conv_by(x, kernel, stride, rate, pads, filtering, gradient)
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads, groups: int = 1) -> jax.Array:
-    if any(sum(p) > (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
-        # Of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, many times slower.
-        x, pads = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
-    fewer, more = sorted(kernel.shape[2:])
-    chosen = formulation("kernel_gradient", channels=fewer, ratio=more / fewer, taps=math.prod(kernel.shape[:2]))
-    # The products see all pixels as one axis, for which XLA would gather rows that devices hold.
-    if groups == 1 and chosen == "products" and row_shards() == 1:
-        return conv_by_products(x, kernel, stride, rate, pads)
+    x, pads = _padded(x, kernel, rate, pads)
     return lax.conv_general_dilated(
         x, kernel, stride, pads, rhs_dilation=rate, dimension_numbers=_NHWC, feature_group_count=groups
     )
+
+
+def _padded(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]):
+    """(x, pads): of an image smaller than the result XLA:CPU computes the kernel's gradient by a plain loop, many times
+    slower, so that the image is padded first."""
+    if all(sum(p) <= (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
+        return x, pads
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
 
 
 # Written out, the gradients are products of the same rectangles: a sixth less time than the derivative that jax makes.

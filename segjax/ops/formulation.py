@@ -13,7 +13,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import jax
@@ -30,6 +30,7 @@ class Rule:
       rate: at least.
       taps: at most so many in the kernel.
       ratio: of the image's and the result's channels, the more to the fewer, at least.
+      pixels: of the whole batch, at least.
     """
 
     choice: str = "native"
@@ -38,6 +39,7 @@ class Rule:
     rate: int = 0
     taps: float = math.inf
     ratio: float = 1.0
+    pixels: int = 0
 
 
 _CPU = "benchmarks/results/formulations_cpu.json"
@@ -48,7 +50,7 @@ _UNMEASURED = {
     "pointwise": (Rule(),),
     "depthwise": (Rule(),),
     "grouped": (Rule("split"),),
-    "atrous": (Rule(),),
+    "unstrided": (Rule(),),
     "stem": (Rule(),),
     "kernel_gradient": (Rule(),),
 }
@@ -59,19 +61,23 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         # Each tap is a slice: the gain falls with their number, and the time to compile grows with it.
         "depthwise": (Rule("shift", _CPU, taps=49),),
         "grouped": (Rule("split", _CPU),),
-        # Taps outside the image cost nothing when cropped; at small rates nearly all are inside. The widest layers are
-        # dearer to XLA at any rate.
-        "atrous": (
+        "unstrided": (
+            # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
             Rule("crop", _CPU, channels=128, rate=12),
+            # Of few pixels the kernel's transform costs more than is saved.
+            Rule("winograd", _CPU, channels=96, taps=9, pixels=1024),
+            # The widest layers are dear to XLA at any rate.
             Rule("crop", _CPU, channels=1024, taps=9),
             Rule("crop", _CPU, channels=512, ratio=4, taps=9),
         ),
         "stem": (Rule("native", _CPU),),
-        # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
         "kernel_gradient": (
+            Rule("winograd", _NETWORKS, channels=64, taps=9, pixels=1024),
+            # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
             Rule("products", _NETWORKS, taps=3),
             Rule("products", _NETWORKS, channels=96),
             Rule("products", _NETWORKS, channels=8, ratio=2, taps=9),
+            Rule("winograd", _NETWORKS, channels=32, taps=9, pixels=1024),
         ),
     },
     "gpu": _UNMEASURED,
@@ -83,22 +89,34 @@ _override: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar(
 )
 
 
-def formulation(operation: str, *, channels: int = 0, rate: int = 1, taps: int = 1, ratio: float = 1.0) -> str:
+def formulation(
+    operation: str,
+    *,
+    channels: int = 0,
+    rate: int = 1,
+    taps: int = 1,
+    ratio: float = 1.0,
+    pixels: int = 0,
+    barred: Collection[str] = (),
+) -> str:
     """The formulation to trace now: the first rule's that fits, or XLA's own.
 
     Args:
-      operation: pointwise, depthwise, grouped, atrous, stem or kernel_gradient.
+      operation: pointwise, depthwise, grouped, unstrided (what the others leave, at stride 1), stem or kernel_gradient.
       channels: of the image or the result, the fewer.
       rate: the larger of rows' and columns'.
       taps: of the kernel.
       ratio: of the image's and the result's channels, the more to the fewer.
+      pixels: of the whole batch.
+      barred: formulations that cannot be taken here.
     """
     choices = _override.get()
     if operation in choices:
-        return choices[operation]
+        return "native" if choices[operation] in barred else choices[operation]
     backend = choices.get("backend") or jax.default_backend()
     for rule in TABLE.get(backend, _UNMEASURED)[operation]:
-        if channels >= rule.channels and rate >= rule.rate and taps <= rule.taps and ratio >= rule.ratio:
+        fits = channels >= rule.channels and rate >= rule.rate and taps <= rule.taps
+        if fits and ratio >= rule.ratio and pixels >= rule.pixels and rule.choice not in barred:
             return rule.choice
     return "native"
 

@@ -42,6 +42,16 @@ def _conv(size: int | tuple[int, int], channels: int = CHANNELS, **window: Any) 
     return functools.partial(conv2d, **window), (rows, columns, channels // groups, channels), channels
 
 
+def _by(case: Case, **choice: str) -> Case:
+    """The case under other formulations than the table's."""
+
+    def run(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        with formulations(**choice):
+            return case[0](x, kernel)
+
+    return run, *case[1:]
+
+
 def _up(size: int, **window: Any) -> Case:
     return functools.partial(conv_transpose2d, **window), (size, size, CHANNELS, 2), CHANNELS
 
@@ -64,6 +74,7 @@ def _pyramid(x: jax.Array, bins: int) -> jax.Array:
 
 CASES: dict[str, Case] = {
     "3x3": _conv(3),
+    "3x3 by Winograd": _by(_conv(3), unstrided="winograd", kernel_gradient="winograd"),
     "3x3 stride 2": _conv(3, stride=2),
     "7x7 stride 2": _conv(7, stride=2),
     "1x1": _conv(1),

@@ -1,4 +1,4 @@
-"""The kernel's gradient by products is XLA's own, for every window."""
+"""The kernel's gradient by products or by Winograd is XLA's own, for every window."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("chosen", ["products", "winograd"])
 @pytest.mark.parametrize("case", CASES)
-def test_both_gradients_are_xlas(case):
+def test_both_gradients_are_xlas(case, chosen):
     channels, features, size, stride, rate, padding = CASES[case]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 11, 9, channels)), jnp.float32)
@@ -45,7 +46,7 @@ def test_both_gradients_are_xlas(case):
             cotangent = jnp.asarray(np.random.default_rng(1).normal(size=value.shape), jnp.float32)
             return value, *pullback(cotangent)
 
-    for ours, theirs in zip(gradients("products"), gradients("native"), strict=True):
+    for ours, theirs in zip(gradients(chosen), gradients("native"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
