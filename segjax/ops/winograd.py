@@ -11,7 +11,7 @@ An atrous kernel sees images of every rate-th pixel; each is filtered as a dense
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,6 @@ _OUTPUT = {
     1: np.eye(1),
     3: np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
 }
-# A strip of tiles this large stays in a CPU's cache between its passes; more strips than this make a large program.
-_STRIP_BYTES, _STRIPS = 2**24, 8
 # Of the pixels that whole tiles cover to those of the result, at most.
 _WASTE = 1.5
 
@@ -90,15 +88,12 @@ def suits(shape: Sequence[int], kernel: Sequence[int], stride: Pair, rate: Pair,
 def convolve(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """x [B, H, W, C] with a kernel [kh, kw, C, features], where `suits` -> [B, H', W', features]."""
     rows, columns = _axes(x.shape, kernel.shape, rate, pads)
-    transform = np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps])
-    factors = _apply(transform, kernel.reshape(-1, *kernel.shape[2:]))
-    strips = []
-    for _, strip, tiles in _strips(x, rows, columns, kernel.shape[3]):
-        products = lax.dot_general(tiles, factors, (((2,), (1,)), ((0,), (0,))))
-        parts = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]), products)
-        parts = parts.reshape(rows.step, columns.step, len(x), strip.tiles, rows.rate, columns.tiles, columns.rate, -1)
-        strips.append(parts.transpose(2, 3, 0, 4, 5, 1, 6, 7).reshape(len(x), strip.whole, columns.whole, -1))
-    return jnp.concatenate(strips, axis=1)[:, : rows.outputs, : columns.outputs]
+    factors = _apply(np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps]), kernel.reshape(-1, *kernel.shape[2:]))
+    products = lax.dot_general(_tiles(x, rows, columns), factors, (((2,), (1,)), ((0,), (0,))))
+    parts = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]), products)
+    parts = parts.reshape(rows.step, columns.step, len(x), rows.tiles, rows.rate, columns.tiles, columns.rate, -1)
+    whole = parts.transpose(2, 3, 0, 4, 5, 1, 6, 7).reshape(len(x), rows.whole, columns.whole, -1)
+    return whole[:, : rows.outputs, : columns.outputs]
 
 
 def kernel_gradient(x: jax.Array, gradient: jax.Array, taps: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
@@ -106,18 +101,12 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, taps: Pair, rate: Pair, p
     features = gradient.shape[3]
     rows, columns = _axes(x.shape, (*taps, x.shape[3], features), rate, pads)
     rest = (rows.whole - rows.outputs, columns.whole - columns.outputs)
-    gradient = jnp.pad(gradient, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
-    total = 0.0
-    for first, strip, tiles in _strips(x, rows, columns, features):
-        start = first * rows.step * rows.rate
-        parts = gradient[:, start : start + strip.whole].reshape(
-            len(x), strip.tiles, rows.step, rows.rate, columns.tiles, columns.step, columns.rate, features
-        )
-        parts = parts.transpose(2, 5, 0, 1, 3, 4, 6, 7).reshape(rows.step * columns.step, -1, features)
-        products = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]).T, parts)
-        total = total + lax.dot_general(tiles, products, (((1,), (1,)), ((0,), (0,))))
-    transform = np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps])
-    return _apply(transform.T, total).reshape(*taps, -1, features)
+    parts = jnp.pad(gradient, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
+    parts = parts.reshape(len(x), rows.tiles, rows.step, rows.rate, columns.tiles, columns.step, columns.rate, features)
+    parts = parts.transpose(2, 5, 0, 1, 3, 4, 6, 7).reshape(rows.step * columns.step, -1, features)
+    parts = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]).T, parts)
+    factors = lax.dot_general(_tiles(x, rows, columns), parts, (((1,), (1,)), ((0,), (0,))))
+    return _apply(np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps]).T, factors).reshape(*taps, -1, features)
 
 
 def _axes(shape: Sequence[int], kernel: Sequence[int], rate: Pair, pads: tuple[Pair, Pair]) -> tuple[_Axis, _Axis]:
@@ -136,32 +125,18 @@ def _apply(matrix: np.ndarray, parts: jax.Array) -> jax.Array:
     return flat.reshape(-1, *parts.shape[1:])
 
 
-def _strips(x: jax.Array, rows: _Axis, columns: _Axis, features: int) -> Iterator[tuple[int, _Axis, jax.Array]]:
-    """(the first tile, the rows of a strip, its transformed tiles [n, pixels, C]) down the image."""
-    points = len(_INPUT[rows.taps]) * len(_INPUT[columns.taps])
-    channels, pixels = x.shape[3], len(x) * rows.rate * columns.tiles * columns.rate
-    # Every strip reads all factors: it is not to be smaller than they are.
-    wanted = max(_STRIP_BYTES // (points * x.dtype.itemsize), channels * features)
-    height = max(1, wanted // (pixels * max(channels, features)), -(-rows.tiles // _STRIPS))
+def _tiles(x: jax.Array, rows: _Axis, columns: _Axis) -> jax.Array:
+    """The transformed tiles of an image, [n, pixels, C]."""
     around = [
         (axis.before, axis.seen * axis.step * axis.rate - size - axis.before, 0)
         for axis, size in zip((rows, columns), x.shape[1:3])
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *around, (0, 0, 0)))
-    for first in range(0, rows.tiles, height):
-        tiles = min(height, rows.tiles - first)
-        strip = dataclasses.replace(rows, outputs=tiles * rows.step * rows.rate)
-        start = first * rows.step * rows.rate
-        yield first, strip, _tiles(x[:, start : start + strip.seen * strip.step * strip.rate], strip, columns)
-
-
-def _tiles(x: jax.Array, rows: _Axis, columns: _Axis) -> jax.Array:
-    """The transformed tiles [n, pixels, C] of a padded image."""
     x = x.reshape(len(x), rows.seen, rows.step, rows.rate, columns.seen, columns.step, columns.rate, x.shape[3])
-    parts = _combine(_INPUT[rows.taps], [x[:, slice(t, t + rows.tiles), i] for t, i in _places(rows)])
+    parts = _combine(_INPUT[rows.taps], [x[:, t : t + rows.tiles, i] for t, i in _places(rows)])
     # Fused, every column of tiles would be summed anew for each of its rows.
     x = lax.optimization_barrier(jnp.stack(parts))
-    parts = [x[:, :, :, :, slice(t, t + columns.tiles), i] for t, i in _places(columns)]
+    parts = [x[:, :, :, :, t : t + columns.tiles, i] for t, i in _places(columns)]
     x = jnp.stack(_combine(_INPUT[columns.taps], parts), axis=1)
     return x.reshape(x.shape[0] * x.shape[1], -1, x.shape[-1])
 
