@@ -77,7 +77,6 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
             Rule("products", _NETWORKS, taps=3),
             Rule("products", _NETWORKS, channels=96),
             Rule("products", _NETWORKS, channels=8, ratio=2, taps=9),
-            Rule("winograd", _NETWORKS, channels=32, taps=9, pixels=1024),
         ),
     },
     "gpu": _UNMEASURED,
