@@ -11,6 +11,7 @@ An atrous kernel sees images of every rate-th pixel; each is filtered as a dense
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -79,10 +80,9 @@ def suits(shape: Sequence[int], kernel: Sequence[int], stride: Pair, rate: Pair,
     1, and a result (the image's gradient too) that fills its tiles."""
     if stride != (1, 1) or not {1, 3} >= set(kernel[:2]) or max(kernel[:2]) == 1:
         return False
-    return all(
-        axis.whole <= _WASTE * min(axis.outputs, size)
-        for axis, size in zip(_axes(shape, kernel, rate, pads), shape[1:])
-    )
+    axes = _axes(shape, kernel, rate, pads)
+    filled = math.prod(min(axis.outputs, size) for axis, size in zip(axes, shape[1:]))
+    return math.prod(axis.whole for axis in axes) <= _WASTE * filled
 
 
 def convolve(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:

@@ -82,6 +82,8 @@ def test_a_layer_takes_it_for_result_and_both_gradients():
         ({"stride": (2, 1)}, False),
         ({"rate": (4, 1), "pads": ((4, 4), (1, 1))}, True),
         ({"rate": (16, 1), "pads": ((16, 16), (1, 1))}, False),
+        ({"rate": (6, 1), "pads": ((6, 6), (1, 1))}, True),
+        ({"rate": (6, 6), "pads": ((6, 6), (6, 6))}, False),
     ],
 )
 def test_what_suits(changes, suited):
