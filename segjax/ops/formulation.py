@@ -72,7 +72,7 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         ),
         "stem": (Rule("native", _CPU),),
         "kernel_gradient": (
-            Rule("winograd", _NETWORKS, channels=64, taps=9, pixels=1024),
+            Rule("winograd", _CPU, channels=64, taps=9, pixels=1024),
             # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
             Rule("products", _NETWORKS, taps=3),
             Rule("products", _NETWORKS, channels=96),
