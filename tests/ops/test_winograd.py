@@ -72,6 +72,21 @@ def test_a_layer_takes_it_for_result_and_both_gradients():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ours, theirs)
 
 
+def test_members_of_a_sweep_have_each_their_own_gradient():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(3, 2, 8, 8, 4)), jnp.float32)
+    kernels = jnp.asarray(rng.normal(size=(3, 3, 3, 4, 5)), jnp.float32)
+
+    def gradients(x, kernel):
+        return jax.grad(lambda x, kernel: (conv2d(x, kernel) ** 2).sum(), (0, 1))(x, kernel)
+
+    with formulations(unstrided="winograd", kernel_gradient="winograd"):
+        together = jax.vmap(gradients)(images, kernels)
+        alone = [gradients(x, kernel) for x, kernel in zip(images, kernels)]
+    for ours, theirs in zip(together, zip(*alone)):
+        np.testing.assert_allclose(ours, jnp.stack(theirs), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("changes", "suited"),
     [
