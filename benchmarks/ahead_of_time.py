@@ -42,7 +42,7 @@ def arguments(name: str, topology: str, per_chip: int) -> list[str]:
 
 
 def compiled(name: str, topology: str, per_chip: int) -> dict[str, Any]:
-    """What is kept of one plan."""
+    """What is kept of one plan, made here."""
     given = arguments(name, topology, per_chip)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "segjax.cli.main", *given, f"--output={folder}"]
@@ -50,14 +50,18 @@ def compiled(name: str, topology: str, per_chip: int) -> dict[str, Any]:
         if ended.returncode:
             raise SystemExit(f"{name}: segjax plan ended with {ended.returncode}; 1: try a smaller --per-chip")
         plan = json.loads((pathlib.Path(folder) / "plan.json").read_text())
-    work, memory, timing = plan["work"], plan["memory"], plan["timing"]
+    return {"command": " ".join(["segjax", *given]), **kept(plan)}
+
+
+def kept(plan: dict[str, Any]) -> dict[str, Any]:
+    """Of plan.json, what a table of networks needs."""
+    timing = plan["timing"]
     return {
-        "command": " ".join(["segjax", *given]),
         "topology": plan["topology"],
         "batch_per_device": plan["batch_per_device"],
-        "memory_needed": memory["needed"],
-        "memory_available": memory["available"],
-        "work": work,
+        "memory_needed": plan["memory"]["needed"],
+        "memory_available": plan["memory"]["available"],
+        "work": plan["work"],
         "estimators": {one["name"]: one["seconds"] for one in timing["estimators"]},
         "exchange_seconds": timing["exchange_seconds"],
         "seconds": timing["seconds"],
