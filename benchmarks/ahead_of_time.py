@@ -6,7 +6,7 @@
 Each is `segjax plan` of Cityscapes' PSPNet recipe (SGD, augmentation on the device, bfloat16) with another network and
 windows of 512x512. Predictions of a compiler and of stated peaks: nothing here has run on the chips named.
 
-Writes results/ahead_of_time_PLATFORM.json, network by network, keeping what was compiled before.
+Writes results/ahead_of_time_CHIP.json, network by network, keeping what was compiled before.
 """
 
 from __future__ import annotations

@@ -115,27 +115,28 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
     if channels <= _STEM and min(stride) > 1 and rate == (1, 1) and formulation("stem") == "space_to_depth":
         x, kernel, pads = fold_stride(x, kernel, stride, pads)
         stride = (1, 1)
-    return _whole(x, kernel, stride, rate, pads)
+    return _ungrouped(x, kernel, stride, rate, pads)
 
 
-def _whole(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
+def _ungrouped(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """The convolution of one group, its result and its kernel's gradient as the table has them."""
     fewer, more = sorted(kernel.shape[2:])
-    sizes = {
-        "channels": fewer,
-        "rate": max(rate),
-        "taps": math.prod(kernel.shape[:2]),
-        "ratio": more / fewer,
-        "pixels": math.prod(x.shape[:3]),
-    }
     # float64 is there to compare, and bfloat16 would round the transforms.
     suited = x.dtype == jnp.float32 and winograd.suits(x.shape, kernel.shape, stride, rate, pads)
-    sizes["barred"] = () if suited else ("winograd",)
-    filtering = formulation("unstrided", **sizes) if stride == (1, 1) else "native"
+    choose = functools.partial(
+        formulation,
+        channels=fewer,
+        rate=max(rate),
+        taps=math.prod(kernel.shape[:2]),
+        ratio=more / fewer,
+        pixels=math.prod(x.shape[:3]),
+        barred=() if suited else ("winograd",),
+    )
+    filtering = choose("unstrided") if stride == (1, 1) else "native"
     if filtering == "crop":
         return _atrous_crop(x, kernel, rate, pads)
-    gradient = formulation("kernel_gradient", **sizes)
-    # Both see all pixels as one axis, for which XLA would gather rows that devices hold.
+    gradient = choose("kernel_gradient")
+    # Products and tiles see all pixels as one axis, for which XLA would gather rows that devices hold.
     if (filtering, gradient) == ("native", "native") or row_shards() > 1:
         return _native(x, kernel, stride, rate, pads)
     x, pads = _padded(x, kernel, rate, pads)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -80,17 +80,17 @@ def suits(shape: Sequence[int], kernel: Sequence[int], stride: Pair, rate: Pair,
     1, and a result (the image's gradient too) that fills its tiles."""
     if stride != (1, 1) or not {1, 3} >= set(kernel[:2]) or max(kernel[:2]) == 1:
         return False
-    axes = _axes(shape, kernel, rate, pads)
+    axes = _axes(shape, kernel[:2], rate, pads)
     filled = math.prod(min(axis.outputs, size) for axis, size in zip(axes, shape[1:]))
     return math.prod(axis.whole for axis in axes) <= _WASTE * filled
 
 
 def convolve(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """x [B, H, W, C] with a kernel [kh, kw, C, features], where `suits` -> [B, H', W', features]."""
-    rows, columns = _axes(x.shape, kernel.shape, rate, pads)
-    factors = _apply(np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps]), kernel.reshape(-1, *kernel.shape[2:]))
+    rows, columns = axes = _axes(x.shape, kernel.shape[:2], rate, pads)
+    factors = _apply(_both(_KERNEL, axes), kernel.reshape(-1, *kernel.shape[2:]))
     products = lax.dot_general(_tiles(x, rows, columns), factors, (((2,), (1,)), ((0,), (0,))))
-    parts = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]), products)
+    parts = _apply(_both(_OUTPUT, axes), products)
     parts = parts.reshape(rows.step, columns.step, len(x), rows.tiles, rows.rate, columns.tiles, columns.rate, -1)
     whole = parts.transpose(2, 3, 0, 4, 5, 1, 6, 7).reshape(len(x), rows.whole, columns.whole, -1)
     return whole[:, : rows.outputs, : columns.outputs]
@@ -99,28 +99,31 @@ def convolve(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair
 def kernel_gradient(x: jax.Array, gradient: jax.Array, taps: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """Of `convolve`'s result by its kernel: x [B, H, W, C], gradient [B, H', W', features] -> [kh, kw, C, features]."""
     features = gradient.shape[3]
-    rows, columns = _axes(x.shape, (*taps, x.shape[3], features), rate, pads)
+    rows, columns = axes = _axes(x.shape, taps, rate, pads)
     rest = (rows.whole - rows.outputs, columns.whole - columns.outputs)
     parts = jnp.pad(gradient, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
     parts = parts.reshape(len(x), rows.tiles, rows.step, rows.rate, columns.tiles, columns.step, columns.rate, features)
     parts = parts.transpose(2, 5, 0, 1, 3, 4, 6, 7).reshape(rows.step * columns.step, -1, features)
-    parts = _apply(np.kron(_OUTPUT[rows.taps], _OUTPUT[columns.taps]).T, parts)
+    parts = _apply(_both(_OUTPUT, axes).T, parts)
     factors = lax.dot_general(_tiles(x, rows, columns), parts, (((1,), (1,)), ((0,), (0,))))
-    return _apply(np.kron(_KERNEL[rows.taps], _KERNEL[columns.taps]).T, factors).reshape(*taps, -1, features)
+    return _apply(_both(_KERNEL, axes).T, factors).reshape(*taps, -1, features)
 
 
-def _axes(shape: Sequence[int], kernel: Sequence[int], rate: Pair, pads: tuple[Pair, Pair]) -> tuple[_Axis, _Axis]:
+def _axes(shape: Sequence[int], taps: Sequence[int], rate: Pair, pads: tuple[Pair, Pair]) -> tuple[_Axis, _Axis]:
     rows, columns = (
-        _Axis(taps, r, before, size + before + after - (taps - 1) * r)
-        for size, taps, r, (before, after) in zip(shape[1:3], kernel[:2], rate, pads)
+        _Axis(k, r, before, size + before + after - (k - 1) * r)
+        for size, k, r, (before, after) in zip(shape[1:3], taps, rate, pads)
     )
     return rows, columns
 
 
+def _both(transforms: Mapping[int, np.ndarray], axes: tuple[_Axis, _Axis]) -> np.ndarray:
+    """The transform of rows and columns at once."""
+    return np.kron(*(transforms[axis.taps] for axis in axes))
+
+
 def _apply(matrix: np.ndarray, parts: jax.Array) -> jax.Array:
     """[m, n] of [n, ...] -> [m, ...]."""
-    if matrix.shape == (1, 1):
-        return parts
     flat = jnp.asarray(matrix, parts.dtype) @ parts.reshape(len(parts), -1)
     return flat.reshape(-1, *parts.shape[1:])
 
