@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from segjax.core.errors import ModelError
-from segjax.ops import winograd
+from segjax.ops import long_rows, winograd
 from segjax.ops.ambient import row_shards
 from segjax.ops.conv_gradient import conv_by
 from segjax.ops.formulation import formulation
@@ -121,8 +121,10 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, groups: int
 def _ungrouped(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """The convolution of one group, its result and its kernel's gradient as the table has them."""
     fewer, more = sorted(kernel.shape[2:])
+    barred = () if long_rows.suits(kernel.shape, stride) else ("long_rows",)
     # float64 is there to compare, and bfloat16 would round the transforms.
-    suited = x.dtype == jnp.float32 and winograd.suits(x.shape, kernel.shape, stride, rate, pads)
+    if x.dtype != jnp.float32 or not winograd.suits(x.shape, kernel.shape, stride, rate, pads):
+        barred += ("winograd",)
     choose = functools.partial(
         formulation,
         channels=fewer,
@@ -130,13 +132,13 @@ def _ungrouped(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: 
         taps=math.prod(kernel.shape[:2]),
         ratio=more / fewer,
         pixels=math.prod(x.shape[:3]),
-        barred=() if suited else ("winograd",),
+        barred=barred,
     )
     filtering = choose("unstrided") if stride == (1, 1) else "native"
     if filtering == "crop":
         return _atrous_crop(x, kernel, rate, pads)
     gradient = choose("kernel_gradient")
-    # Products and tiles see all pixels as one axis, for which XLA would gather rows that devices hold.
+    # Products, tiles and joined rows see all pixels as one axis, for which XLA would gather rows that devices hold.
     if (filtering, gradient) == ("native", "native") or row_shards() > 1:
         return _native(x, kernel, stride, rate, pads)
     x, pads = _padded(x, kernel, rate, pads)

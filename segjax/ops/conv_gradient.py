@@ -7,19 +7,22 @@ fraction of the speed of the forward pass. Here it is matrix products over the p
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops import winograd
+from segjax.ops import long_rows, winograd
 from segjax.ops.geometry import Pair
 from segjax.ops.precision import wide_type
 from segjax.ops.shifts import shifts
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-# So many times more channels in than out, one product with all shifts of the gradient reads the image once.
-_NARROWING = 2
+# One product with all shifts of the gradient reads the image once: worth their copies for so few taps, or where there
+# are so many times more channels in than out.
+_TAPS, _NARROWING = 3, 2
+_OURS = {"long_rows": long_rows.convolve, "winograd": winograd.convolve}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5, 6))
@@ -32,11 +35,11 @@ def conv_by(
       x: the image.
       kernel: its taps.
       stride, rate, pads: of rows and columns.
-      filtering: "native" or "winograd" (where `winograd.suits`), of the result and of the image's gradient.
+      filtering: "native", "long_rows" or "winograd" (where it `suits`), of the result and of the image's gradient.
       gradient: "native", "products" or "winograd", of the kernel's gradient.
     """
-    if filtering == "winograd":
-        return winograd.convolve(x, kernel, rate, pads)
+    if filtering in _OURS:
+        return _OURS[filtering](x, kernel, rate, pads)
     return _native(x, kernel, stride, rate, pads)
 
 
@@ -54,8 +57,8 @@ def _backward(stride, rate, pads, filtering, gradient, saved, cotangent):
     # As pixel p of the image sees it, tap t's gradient stands at p - t: the taps in reverse, padded by the rest.
     reach = [(k - 1) * r for k, r in zip(kernel.shape, rate)]
     rest = tuple((r - before, r - after) for r, (before, after) in zip(reach, pads))
-    if filtering == "winograd":
-        dx = winograd.convolve(cotangent, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), rate, rest)
+    if filtering in _OURS:
+        dx = _OURS[filtering](cotangent, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), rate, rest)
     else:
         (dx,) = jax.linear_transpose(lambda x: convolve(x, kernel), x)(cotangent)
     if gradient == "winograd":
@@ -71,7 +74,7 @@ def _products(x, cotangent, kernel, stride, rate, pads, rest):
     """The kernel's gradient, one product of all pixels a tap."""
     size, (channels, features) = kernel.shape[:2], kernel.shape[2:]
     multiply = functools.partial(jnp.dot, preferred_element_type=wide_type(kernel.dtype))
-    if stride == (1, 1) and channels >= _NARROWING * features:
+    if stride == (1, 1) and (math.prod(size) <= _TAPS or channels >= _NARROWING * features):
         shifted = [part for _, _, part in shifts(cotangent, size, (1, 1), rate, rest)][::-1]
         stacked = jnp.concatenate(shifted, axis=-1).reshape(-1, len(shifted) * features)
         product = multiply(x.reshape(-1, channels).T, stacked)

@@ -62,6 +62,8 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         "depthwise": (Rule("shift", _CPU, taps=49),),
         "grouped": (Rule("split", _CPU),),
         "unstrided": (
+            # Kernels of one row, column or point.
+            Rule("long_rows", _CPU),
             # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
             Rule("crop", _CPU, channels=128, rate=12),
             # Of few pixels the kernel's transform costs more than is saved.
@@ -72,9 +74,9 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         ),
         "stem": (Rule("native", _CPU),),
         "kernel_gradient": (
-            Rule("winograd", _CPU, channels=64, taps=9, pixels=1024),
-            # Products read the image once a tap: worth it for few taps, wide layers, and those that narrow or widen.
             Rule("products", _NETWORKS, taps=3),
+            Rule("winograd", _CPU, channels=64, taps=9, pixels=1024),
+            # Products read the image once a tap: worth it for wide layers, and those that narrow or widen.
             Rule("products", _NETWORKS, channels=96),
             Rule("products", _NETWORKS, channels=8, ratio=2, taps=9),
         ),
