@@ -53,6 +53,8 @@ _UNMEASURED = {
     "unstrided": (Rule(),),
     "stem": (Rule(),),
     "kernel_gradient": (Rule(),),
+    # Fewer products and no concatenation: the same on every backend.
+    "join": (Rule("early"),),
 }
 TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
     "cpu": {
@@ -80,6 +82,7 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
             Rule("products", _NETWORKS, channels=96),
             Rule("products", _NETWORKS, channels=8, ratio=2, taps=9),
         ),
+        "join": (Rule("early", _NETWORKS),),
     },
     "gpu": _UNMEASURED,
     "tpu": _UNMEASURED,
@@ -103,7 +106,8 @@ def formulation(
     """The formulation to trace now: the first rule's that fits, or XLA's own.
 
     Args:
-      operation: pointwise, depthwise, grouped, unstrided (what the others leave, at stride 1), stem or kernel_gradient.
+      operation: pointwise, depthwise, grouped, unstrided (what the others leave, at stride 1), stem,
+        kernel_gradient or join.
       channels: of the image or the result, the fewer.
       rate: the larger of rows' and columns'.
       taps: of the kernel.

@@ -30,9 +30,9 @@ import jax
 
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
-from segjax.models.encoders.hrnet import concatenated
-from segjax.nn.conv import Conv, ConvNorm
+from segjax.nn.conv import Conv
 from segjax.nn.head import enlarge
+from segjax.nn.join import JoinNorm
 
 PAPER = "Sun, Zhao, Jiang, Cheng, Xiao, Liu, Mu, Wang, Liu, Wang. HRNetV2. 2019. arXiv:1904.04514"
 
@@ -71,8 +71,10 @@ class HRNetV2(Network):
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         self.check_input(images)
         encoder = create_encoder(self.encoder, dtype=self.dtype, align_corners=self.align_corners, name="encoder")
-        x = concatenated(encoder(images, train), self.align_corners)
-        x = ConvNorm(x.shape[-1], 1, use_bias=self.conv_bias, dtype=self.dtype, name="join")(x, train)
+        features = encoder(images, train)
+        branches = [features[stride] for stride in sorted(features)]
+        width = sum(x.shape[-1] for x in branches)
+        x = JoinNorm(width, self.conv_bias, self.align_corners, self.dtype, name="join")(branches, train)
         logits = Conv(self.num_classes, self.kernel_size, dtype=self.dtype, name="classifier")(x)
         return self.outputs(enlarge(logits, images.shape[1:3], self.align_corners))
 

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
-from segjax.nn.conv import Conv, ConvNorm
+from segjax.nn.conv import Conv
+from segjax.nn.join import JoinNorm
 from segjax.nn.transformer import Dense
 from segjax.ops.precision import widen
 from segjax.ops.resize import resize
@@ -78,12 +78,8 @@ class SegFormer(Network):
         strides = (32, 16, 8, 4)
         fields = {"stages": strides, "drop_path": self.drop_path, "name": "encoder"}
         stages = create_encoder(self.encoder, dtype=self.dtype, **fields)(images, train)
-        size = stages[4].shape[1:3]
-        projected = [
-            resize(Dense(self.features, dtype=self.dtype, name=f"stage{stride}")(stages[stride]), size)
-            for stride in strides
-        ]
-        x = ConvNorm(self.features, 1, dtype=self.dtype, name="fuse")(jnp.concatenate(projected, -1), train)
+        projected = [Dense(self.features, dtype=self.dtype, name=f"stage{s}")(stages[s]) for s in strides]
+        x = JoinNorm(self.features, dtype=self.dtype, name="fuse")(projected, train)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
         # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
