@@ -64,8 +64,9 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         "depthwise": (Rule("shift", _CPU, taps=49),),
         "grouped": (Rule("split", _CPU),),
         "unstrided": (
-            # Kernels of one row, column or point.
-            Rule("long_rows", _CPU),
+            # Kernels of one row, column or point; of few channels XLA divides a row finely enough.
+            Rule("long_rows", _CPU, taps=1),
+            Rule("long_rows", _CPU, channels=32),
             # Taps outside the image cost nothing when cropped; at small rates nearly all are inside.
             Rule("crop", _CPU, channels=128, rate=12),
             # Of few pixels the kernel's transform costs more than is saved.
