@@ -13,6 +13,7 @@ from jax import lax
 from segjax.core.errors import ModelError
 from segjax.ops import long_rows, winograd
 from segjax.ops.ambient import row_shards
+from segjax.ops.border import border
 from segjax.ops.conv_gradient import conv_by
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
@@ -157,7 +158,7 @@ def _padded(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]
     slower, so that the image is padded first."""
     if all(sum(p) <= (k - 1) * r for p, k, r in zip(pads, kernel.shape, rate)):
         return x, pads
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0))), _NO_PADS
+    return border(x, *pads), _NO_PADS
 
 
 # Written out, the gradients are products of the same rectangles: a sixth less time than the derivative that jax makes.

@@ -1,4 +1,4 @@
-"""Maps of several sizes enlarged to the largest, concatenated and mixed by a 1x1 convolution, as decoders end."""
+"""Maps of several sizes enlarged to the largest and concatenated, and a 1x1 convolution of that, as decoders end."""
 
 from __future__ import annotations
 
@@ -35,10 +35,18 @@ def join(maps: Sequence[jax.Array], kernel: jax.Array, *, align_corners: bool = 
     channels = [x.shape[-1] for x in maps]
     if kernel.shape[:-1] != (1, 1, sum(channels)):
         raise ModelError(f"join: a kernel {kernel.shape} does not mix maps of {channels} channels")
-    size = (max(x.shape[1] for x in maps), max(x.shape[2] for x in maps))
     if formulation("join") == "early":
         parts = jnp.split(kernel, np.cumsum(channels)[:-1], axis=2)
-        mixed = (widen(resize(conv2d(x, part), size, align_corners=align_corners)) for x, part in zip(maps, parts))
-        return sum(mixed).astype(kernel.dtype)
-    enlarged = [resize(x, size, align_corners=align_corners) for x in maps]
-    return conv2d(jnp.concatenate(enlarged, axis=-1), kernel)
+        mixed = _enlarged([conv2d(x, part) for x, part in zip(maps, parts)], align_corners)
+        return sum(widen(x) for x in mixed).astype(kernel.dtype)
+    return conv2d(concatenated(maps, align_corners), kernel)
+
+
+def concatenated(maps: Sequence[jax.Array], align_corners: bool = False) -> jax.Array:
+    """[B, H_i, W_i, C_i] each -> [B, max H_i, max W_i, sum of C_i], enlarged bilinearly."""
+    return jnp.concatenate(_enlarged(maps, align_corners), axis=-1)
+
+
+def _enlarged(maps: Sequence[jax.Array], align_corners: bool) -> list[jax.Array]:
+    size = (max(x.shape[1] for x in maps), max(x.shape[2] for x in maps))
+    return [resize(x, size, align_corners=align_corners) for x in maps]

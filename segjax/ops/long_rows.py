@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.border import border
 from segjax.ops.geometry import Pair
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -27,8 +27,8 @@ def suits(kernel: Sequence[int], stride: Pair) -> bool:
 def convolve(x: jax.Array, kernel: jax.Array, rate: Pair, pads: tuple[Pair, Pair]) -> jax.Array:
     """x [B, H, W, C] with a kernel [kh, kw, C, features], where `suits` -> [B, H', W', features]."""
     if kernel.shape[0] == 1:
-        return _row(_padded(x, pads), kernel, rate[1])
-    return _column(_padded(x, ((0, 0), pads[1])), kernel, rate[0], pads[0])
+        return _row(border(x, *pads), kernel, rate[1])
+    return _column(border(x, (0, 0), pads[1]), kernel, rate[0], pads[0])
 
 
 def _row(x: jax.Array, kernel: jax.Array, rate: int) -> jax.Array:
@@ -43,10 +43,6 @@ def _column(x: jax.Array, kernel: jax.Array, rate: int, pads: Pair) -> jax.Array
     width = x.shape[2]
     y = _along(x, kernel.swapaxes(0, 1), rate * width, (pads[0] * width, pads[1] * width))
     return y.reshape(len(x), -1, width, y.shape[-1])
-
-
-def _padded(x: jax.Array, pads: tuple[Pair, Pair]) -> jax.Array:
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
 
 
 def _along(x: jax.Array, kernel: jax.Array, rate: int, pads: Pair) -> jax.Array:

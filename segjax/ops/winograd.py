@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.border import border
 from segjax.ops.geometry import Pair
 
 # Transforms of input, kernel and output by taps; of 3, the interpolation points are 0, 1, -1, 2, -2 and infinity.
@@ -131,10 +132,10 @@ def _apply(matrix: np.ndarray, parts: jax.Array) -> jax.Array:
 def _tiles(x: jax.Array, rows: _Axis, columns: _Axis) -> jax.Array:
     """The transformed tiles of an image, [n, pixels, C]."""
     around = [
-        (axis.before, axis.seen * axis.step * axis.rate - size - axis.before, 0)
+        (axis.before, axis.seen * axis.step * axis.rate - size - axis.before)
         for axis, size in zip((rows, columns), x.shape[1:3])
     ]
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *around, (0, 0, 0)))
+    x = border(x, *around)
     x = x.reshape(len(x), rows.seen, rows.step, rows.rate, columns.seen, columns.step, columns.rate, x.shape[3])
     parts = _combine(_INPUT[rows.taps], [x[:, t : t + rows.tiles, i] for t, i in _places(rows)])
     # Fused, every column of tiles would be summed anew for each of its rows.

@@ -67,12 +67,15 @@ def test_a_layer_takes_it_for_result_and_gradient(taps, rate, padding):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "suited"), [
-    ((3, 1, 4, 4), (1, 1), True),
-    ((1, 1, 4, 4), (1, 1), True),
-    ((3, 3, 4, 4), (1, 1), False),
-    ((1, 3, 4, 4), (1, 2), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "stride", "suited"),
+    [
+        ((3, 1, 4, 4), (1, 1), True),
+        ((1, 1, 4, 4), (1, 1), True),
+        ((3, 3, 4, 4), (1, 1), False),
+        ((1, 3, 4, 4), (1, 2), False),
+    ],
+)
 def test_what_suits(kernel, stride, suited):
     assert long_rows.suits(kernel, stride) is suited
 

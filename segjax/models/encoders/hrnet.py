@@ -10,8 +10,6 @@ hrnet_w32 29,305,536, by the same layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -123,15 +121,6 @@ class HRNet(Encoder):
         count = len(branches)
         new = ConvNorm(self.width * 2**count, 3, 2, dtype=self.dtype, name=f"transition{stage}_branch{count + 1}")
         return [*old, new(branches[-1], train)]
-
-
-def concatenated(features: Mapping[int, jax.Array], align_corners: bool = False) -> jax.Array:
-    """HRNetV2's representation (section 3.3, figure 4b): all resolutions enlarged to the finest and joined.
-
-    {stride: [B, H/stride, W/stride, C_s]} -> [B, H/4, W/4, sum of C_s].
-    """
-    size = features[min(features)].shape[1:3]
-    return jnp.concatenate([resize(features[s], size, align_corners=align_corners) for s in sorted(features)], -1)
 
 
 VARIANTS = {

@@ -39,7 +39,7 @@ from segjax.nn.context import ASPP, PyramidPooling
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.encoding import ContextEncoding
 from segjax.nn.head import FCNHead, enlarge
-from segjax.ops.resize import resize
+from segjax.ops.join import concatenated
 
 PAPER = "Wu, Zhang, Huang, Liang, Yu. FastFCN: Rethinking Dilated Convolution. 2019. arXiv:1903.11816"
 
@@ -79,12 +79,11 @@ class JointPyramidUpsampling(nn.Module):
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array], train: bool) -> jax.Array:
-        size = stages[0].shape[1:3]
         levels = [
             ConvNorm(self.width, 3, dtype=self.dtype, name=f"stage_{i}")(x, train)
             for i, x in enumerate(stages, start=1)
         ]
-        x = jnp.concatenate([resize(x, size, align_corners=self.align_corners) for x in reversed(levels)], axis=-1)
+        x = concatenated(levels[::-1], self.align_corners)
         channels, branches = x.shape[-1], []
         for rate in (1, 2, 4, 8):
             depthwise = ConvNorm(

@@ -33,9 +33,9 @@ import jax.numpy as jnp
 from segjax.core.errors import ModelError
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
-from segjax.models.encoders.hrnet import concatenated
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead, enlarge
+from segjax.ops.join import concatenated
 from segjax.ops.precision import wide_type, widen
 
 PAPER = "Yuan, Chen, Wang. Object-Contextual Representations. ECCV 2020. arXiv:1909.11065"
@@ -129,7 +129,7 @@ class OCRNet(Network):
         if self.encoder.startswith("hrnet"):
             own = {"output_stride": self.output_stride, "align_corners": self.align_corners}
             features = create_encoder(self.encoder, dtype=self.dtype, **own, name="encoder")(images, train)
-            x = concatenated(features, self.align_corners)
+            x = concatenated([features[stride] for stride in sorted(features)], self.align_corners)
             regions = ConvNorm(x.shape[-1], 1, **fields, name="regions_conv")(x, train)
             return pixels(x, train), Conv(self.num_classes, 1, dtype=self.dtype, name="regions")(regions)
         if self.conv_bias:

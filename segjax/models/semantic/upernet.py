@@ -29,13 +29,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import PyramidPooling
 from segjax.nn.conv import ConvNorm
 from segjax.nn.head import FCNHead, enlarge
+from segjax.ops.join import concatenated
 from segjax.ops.resize import resize
 
 PAPER = "Xiao, Liu, Zhou, Jiang, Sun. Unified Perceptual Parsing (UPerNet). ECCV 2018. arXiv:1807.10221"
@@ -118,8 +118,7 @@ class UPerNet(Network):
             lateral = conv(features[stride], 1, f"lateral_{stride}")
             x = lateral + resize(x, lateral.shape[1:3], align_corners=self.align_corners)
             levels.append(conv(x, 3, f"level_{stride}"))
-        finest = levels[-1].shape[1:3]
-        return jnp.concatenate([resize(x, finest, align_corners=self.align_corners) for x in reversed(levels)], axis=-1)
+        return concatenated(levels[::-1], self.align_corners)
 
 
 MODEL = UPerNet
