@@ -47,7 +47,8 @@ def test_bfloat16_adds_up_in_float32():
     with formulations(join="early"):
         value = join(maps, kernel)
     # A running sum in bfloat16 stays at 256: its next number is 258.
-    assert value.dtype == jnp.bfloat16 and (value == 258).all()
+    assert value.dtype == jnp.bfloat16
+    assert (value == 258).all()
 
 
 def test_the_layer_has_a_conv_norms_parameters_and_values():
