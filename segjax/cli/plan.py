@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-search", action="store_true", help="where the batch is too large, do not look for another"
     )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="let a TPU's compiler recompute however much memory is missing; it may take very long",
+    )
     parser.add_argument("--sweep", action="store_true", help="plan every combination of the lists below, and rank them")
     parser.add_argument(
         "--batch", metavar="N,N", help="batch sizes of a sweep; default: half, once and twice the config's"
@@ -103,6 +108,7 @@ def _plan(args: argparse.Namespace, config, name: str) -> int:
         topology=topology,
         steps=steps_of(config, samples),
         would_fit=not args.no_search,
+        recompute=args.recompute,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     record = jsonable(record | _provenance(provenance(), name))
@@ -146,6 +152,8 @@ def _sweep(args: argparse.Namespace, config, names: list[str]) -> int:
         if getattr(args, flag) is not None:
             command.append(f"--{flag.replace('_', '-')}={getattr(args, flag)}")
     command.append(f"--channels={args.channels}")
+    if args.recompute:
+        command.append("--recompute")
     folder = Path(args.output or f"runs/{config.name}/plan/sweep")
     rows = sweep.sweep(
         chosen,

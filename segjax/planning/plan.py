@@ -32,6 +32,12 @@ DEAREST = 10
 
 # XLA's own products of matrices need a device to be tuned on.
 _OPTIONS = {"cuda": {"xla_gpu_enable_triton_gemm": False}}
+# Nothing is this large: the compiler says at once what it needs, instead of recomputing until that is there. Where it
+# is, the program is the same.
+_NOTHING_RECOMPUTED = {"xla_tpu_rematerialization_min_size_in_bytes": 2**50}
+_RECOMPUTED = 1.25
+"""Of the memory there is: what needs more is not tried with recomputation unless asked for. It took minutes to save a
+tenth (docs/planning.md), and had no answer in eleven where 1.6 times as much was needed."""
 _BACKENDS = {"cuda": "gpu"}
 
 
@@ -45,6 +51,7 @@ def plan(
     topology: Topology,
     steps: int,
     would_fit: bool = True,
+    recompute: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Compiles the step that `training.loop.train` would run, and reads the result. Nothing runs.
@@ -55,6 +62,7 @@ def plan(
       batch: the shapes of a batch of so many images, with crop or window as the host sends them.
       topology: of `open_topology`.
       would_fit: look for a batch that fits where this one does not, by compiling smaller ones.
+      recompute: let a TPU's compiler recompute until the step fits, however much memory is missing.
       say: told what is being done.
 
     Returns:
@@ -77,7 +85,7 @@ def plan(
     unit = batch_shards(mesh) * config.train.accumulate
 
     say(f"compiling {config.model.name} for {topology.name}, {size} images a step")
-    compiled = _compile(subject, mesh, size)
+    compiled = _compile_to_fit(subject, mesh, size, recompute, say)
     flops = _model_flops(subject, size)
     available = topology.chip.memory
     record = {
@@ -106,7 +114,9 @@ def plan(
         needed = sum(parts.values())
         record |= {"fits": needed <= available, "memory": _memory(parts, compiled.stats, needed, available)}
         record |= _reading(subject, compiled, mesh, size, flops, parts)
+    record["memory"]["without_recomputation"] = compiled.without_recomputation
     if not record["fits"] and would_fit:
+        needed = compiled.without_recomputation or needed  # as those it is compared with
         record["would_fit"] = _would_fit(subject, mesh, size, needed, available, compiled.known, unit, say)
     record["seconds"] = {
         **{key: round(value, 1) for key, value in compiled.seconds.items()},
@@ -161,7 +171,12 @@ def _jitted(config: Config) -> Config:
 
 
 class _Compiled:
-    """A compiled step, or the compiler's refusal."""
+    """A compiled step, or the compiler's refusal.
+
+    `without_recomputation`: bytes needed where the compiler was left to recompute; None where it was not.
+    """
+
+    without_recomputation: float | None = None
 
     def __init__(self, state, known, seconds, executable=None, refused=None):
         self.state, self.known, self.seconds, self.refused = state, known, seconds, refused
@@ -170,7 +185,23 @@ class _Compiled:
         self.analysis = None if executable is None else executable.cost_analysis()
 
 
-def _compile(subject: _Subject, mesh: Mesh, size: int) -> _Compiled:
+def _compile_to_fit(subject: _Subject, mesh: Mesh, size: int, recompute: bool, say) -> _Compiled:
+    """The step as a run would compile it: where memory is short, and not hopelessly so, with the compiler's own
+    recomputation."""
+    plain = _compile(subject, mesh, size)
+    if plain.refused is None:
+        return plain
+    needed, available = plain.refused
+    if needed > _RECOMPUTED * available and not recompute:
+        return plain
+    say(f"{needed / 2**30:.2f} GiB do not fit into {available / 2**30:.2f}; compiling with recomputation")
+    again = _compile(subject, mesh, size, recompute=True)
+    again.without_recomputation = needed
+    again.seconds = {key: value + plain.seconds[key] for key, value in again.seconds.items()}
+    return again
+
+
+def _compile(subject: _Subject, mesh: Mesh, size: int, recompute: bool = False) -> _Compiled:
     """The step for one batch size; `refused` where a TPU's compiler runs out of the chip's memory."""
     platform = subject.topology.platform
     seconds = {}
@@ -182,8 +213,9 @@ def _compile(subject: _Subject, mesh: Mesh, size: int) -> _Compiled:
         lowered = traced.lower(lowering_platforms=(platform,)) if platform != "cpu" else traced.lower()
         seconds["trace"] = time.perf_counter() - began
         began = time.perf_counter()
+        plain = platform == "tpu" and not recompute
         try:
-            executable = lowered.compile(compiler_options=_OPTIONS.get(platform))
+            executable = lowered.compile(compiler_options=_NOTHING_RECOMPUTED if plain else _OPTIONS.get(platform))
         except jax.errors.JaxRuntimeError as error:
             sizes = memory.refused(str(error))
             if sizes is None:

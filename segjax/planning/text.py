@@ -12,15 +12,21 @@ def verdict(record: Mapping[str, Any]) -> str:
     """One sentence: fits, or by how much not and what would."""
     needed, available = record["memory"]["needed"], record["memory"]["available"]
     each = f"{record['batch_per_device']:g} a device"
+    plain = record["memory"].get("without_recomputation")
     if record["fits"]:
-        return (
+        line = (
             f"fits: {gib(needed)} of {gib(available)} a device, {gib(available - needed)} free, at "
             f"{record['batch_size']} images a step ({each})"
         )
+        return f"{line}, because the compiler recomputes: {gib(plain)} otherwise" if plain else line
     line = (
         f"does not fit: {gib(needed)} needed, {gib(available)} there, {gib(needed - available)} too much, at "
         f"{record['batch_size']} images a step ({each})"
     )
+    if plain:
+        line += f", although the compiler recomputes ({gib(plain)} otherwise)"
+    elif not record["memory"]["complete"]:
+        line += ", unless the compiler recomputes (--recompute lets it)"
     found = record.get("would_fit")
     if not found:
         return line

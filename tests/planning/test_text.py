@@ -50,7 +50,16 @@ def test_by_how_much_and_what_would_fit():
 def test_where_nothing_fits_it_says_what_else_there_is():
     record = _refused(batch_size=None, predicted_largest=None, compiled={"2048": 20 * GIB, "256": 17 * GIB}, unit=256)
     assert "not even 256 images fit: split the image (config.parallel.spatial)" in text.verdict(record)
-    assert text.verdict(_refused()).endswith("(8 a device)")  # nobody looked
+    assert text.verdict(_refused()).endswith("(--recompute lets it)")  # nobody looked
+
+
+def test_what_fits_only_recomputed_is_told():
+    record = _refused()
+    record["memory"] |= {"without_recomputation": 21 * GIB}
+    assert text.verdict(record).endswith("although the compiler recomputes (21.00 GiB otherwise)")
+    record["memory"] |= {"complete": True, "needed": 15 * GIB}
+    record["fits"] = True
+    assert text.verdict(record).endswith("because the compiler recomputes: 21.00 GiB otherwise")
 
 
 def test_a_refused_plans_rows_add_up_too():
