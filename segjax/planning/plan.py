@@ -35,6 +35,8 @@ _OPTIONS = {"cuda": {"xla_gpu_enable_triton_gemm": False}}
 # Nothing is this large: the compiler says at once what it needs, instead of recomputing until that is there. Where it
 # is, the program is the same.
 _NOTHING_RECOMPUTED = {"xla_tpu_rematerialization_min_size_in_bytes": 2**50}
+# A chip without memory: whatever the step needs is told, and no code made.
+_REFUSED = {**_NOTHING_RECOMPUTED, "xla_tpu_max_hbm_size_mib": 1}
 _RECOMPUTED = 1.25
 """Of the memory there is: what needs more is not tried with recomputation unless asked for. It took minutes to save a
 tenth (docs/planning.md), and had no answer in eleven where 1.6 times as much was needed."""
@@ -195,14 +197,16 @@ def _compile_to_fit(subject: _Subject, mesh: Mesh, size: int, recompute: bool, s
     if needed > _RECOMPUTED * available and not recompute:
         return plain
     say(f"{needed / 2**30:.2f} GiB do not fit into {available / 2**30:.2f}; compiling with recomputation")
-    again = _compile(subject, mesh, size, recompute=True)
+    again = _compile(subject, mesh, size, options=None)
     again.without_recomputation = needed
     again.seconds = {key: value + plain.seconds[key] for key, value in again.seconds.items()}
     return again
 
 
-def _compile(subject: _Subject, mesh: Mesh, size: int, recompute: bool = False) -> _Compiled:
-    """The step for one batch size; `refused` where a TPU's compiler runs out of the chip's memory."""
+def _compile(
+    subject: _Subject, mesh: Mesh, size: int, options: Mapping[str, Any] | None = _NOTHING_RECOMPUTED
+) -> _Compiled:
+    """The step for one batch size; `refused` where a TPU's compiler, with these options, runs out of memory."""
     platform = subject.topology.platform
     seconds = {}
     program, batch = subject.program(mesh), subject.placed(size, mesh)
@@ -213,9 +217,9 @@ def _compile(subject: _Subject, mesh: Mesh, size: int, recompute: bool = False) 
         lowered = traced.lower(lowering_platforms=(platform,)) if platform != "cpu" else traced.lower()
         seconds["trace"] = time.perf_counter() - began
         began = time.perf_counter()
-        plain = platform == "tpu" and not recompute
+        options = options if platform == "tpu" else _OPTIONS.get(platform)
         try:
-            executable = lowered.compile(compiler_options=_NOTHING_RECOMPUTED if plain else _OPTIONS.get(platform))
+            executable = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
             sizes = memory.refused(str(error))
             if sizes is None:
@@ -318,7 +322,7 @@ def _would_fit(subject, mesh, size, needed, available, known, unit, say) -> dict
 
     def measure(smaller: int) -> float:
         say(f"{needed / 2**30:.2f} GiB do not fit into {available / 2**30:.2f}; compiling {smaller} images a step")
-        compiled = _compile(subject, mesh, smaller)
+        compiled = _compile(subject, mesh, smaller, _REFUSED)
         if compiled.program is None:
             return compiled.refused[0]
         return float(sum(memory.table(compiled.known, compiled.stats).values()))
