@@ -51,6 +51,7 @@ class Loss:
 
     Attributes:
       smooths: whether `label_smoothing` means something to this loss.
+      pixelwise: whether a pixel's term depends on that pixel alone.
       above_zero: constants that must be above 0; all others may be 0 too.
       at_most_one: constants that must not exceed 1.
 
@@ -59,6 +60,7 @@ class Loss:
     """
 
     smooths = False
+    pixelwise = False
     above_zero = ()
     at_most_one = ()
 

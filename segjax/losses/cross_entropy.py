@@ -25,6 +25,7 @@ class CrossEntropy(PixelLoss):
     """
 
     smooths = True
+    pixelwise = True
 
     def values(self, logits, targets, counted, class_weights, label_smoothing):
         log_normaliser = jax.nn.logsumexp(logits, axis=-1)

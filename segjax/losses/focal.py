@@ -23,6 +23,8 @@ class Focal(PixelLoss):
 
     gamma: float = 2.0
 
+    pixelwise = True
+
     def values(self, logits, targets, counted, class_weights, label_smoothing):
         log_p = jnp.where(targets, jax.nn.log_softmax(logits, axis=-1), 0.0).sum(axis=-1)
         # 1 - p by expm1 stays exact where p is nearly 1. There the power of a base of 0 has no finite slope when

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
+from segjax.ops.enlarged import Enlarged
 from segjax.ops.precision import widen
 
 
@@ -21,8 +22,8 @@ class Network(nn.Module):
     """Base of every architecture: `__call__(images, train=False) -> dict` with keys of `segjax.core.schema`.
 
     `init` creates every parameter whatever `train` says: an auxiliary head is called while `self.is_initializing()`
-    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32. Dropout draws from the rng
-    "dropout".
+    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32, enlarged last by
+    `segjax.ops.enlarged.enlarge`, if at all. Dropout draws from the rng "dropout".
 
     Attributes:
       num_classes: K.
@@ -71,18 +72,19 @@ class Network(nn.Module):
 
     @staticmethod
     def outputs(
-        logits: jax.Array,
-        aux: Sequence[jax.Array] = (),
+        logits: jax.Array | Enlarged,
+        aux: Sequence[jax.Array | Enlarged] = (),
         features: Mapping[int, jax.Array] | None = None,
-        border: jax.Array | None = None,
+        border: jax.Array | Enlarged | None = None,
     ) -> dict[str, Any]:
         """The dict to return: float32 logits, `aux_logits` and `border_logits` if any are given (give them in training
         only), `features` by stride if given."""
-        result: dict[str, Any] = {LOGITS: widen(logits)}
+        result: dict[str, Any] = {LOGITS: logits}
         if aux:
-            result[AUX_LOGITS] = tuple(widen(head) for head in aux)
+            result[AUX_LOGITS] = tuple(aux)
         if border is not None:
-            result[BORDER_LOGITS] = widen(border)
+            result[BORDER_LOGITS] = border
+        result = jax.tree.map(widen, result)
         if features is not None:
             result[FEATURES] = dict(features)
         return result

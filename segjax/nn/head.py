@@ -39,14 +39,8 @@ class FCNHead(nn.Module):
         return Conv(self.classes, 1, dtype=self.dtype, name="classifier")(x)
 
 
-def enlarge(logits: jax.Array, size: tuple[int, int], align_corners: bool = False) -> jax.Array:
-    """Logits [B, h, w, K] at the image's size: float32 [B, H, W, K]. At full resolution bfloat16 would round
-    neighbouring logits onto each other."""
-    return resize(widen(logits), size, align_corners=align_corners)
-
-
 def enlarge_from_grid(logits: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     """Logits [B, h, w, K] of the image's pixels 0, stride, 2 stride, ..., of which the last may lie beyond it,
     interpolated between them: float32 [B, H, W, K]."""
     rows, columns = (stride * (n - 1) + 1 for n in logits.shape[1:3])
-    return enlarge(logits, (rows, columns), align_corners=True)[:, : size[0], : size[1]]
+    return resize(widen(logits), (rows, columns), align_corners=True)[:, : size[0], : size[1]]

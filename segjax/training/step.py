@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from segjax.core.schema import IMAGE
+from segjax.ops.enlarged import left_small
 from segjax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -65,13 +66,14 @@ def make_train_step(
     """
 
     def apply(params: Any, model_state: Any, images: jax.Array, key: jax.Array) -> tuple[Any, Any]:
-        return model.apply(
-            {"params": params, **model_state},
-            images,
-            train=True,
-            mutable=list(model_state),
-            rngs={"dropout": key},
-        )
+        with left_small():
+            return model.apply(
+                {"params": params, **model_state},
+                images,
+                train=True,
+                mutable=list(model_state),
+                rngs={"dropout": key},
+            )
 
     if remat != "none":
         apply = jax.checkpoint(apply, policy=_is_product if remat == "elementwise" else None)

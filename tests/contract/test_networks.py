@@ -6,6 +6,7 @@ for evaluation.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import math
@@ -20,6 +21,7 @@ from segjax.cli.models import WRITE_PAGE, read_figures
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
+from segjax.ops.enlarged import Enlarged, left_small, whole
 from segjax.ops.formulation import formulations
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
@@ -121,8 +123,11 @@ def test_auxiliary_and_border_logits_come_in_training_only(name):
 
     def apply(train):
         def run(v, x):
-            out, state = model.apply(v, x, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])
-            return out, state
+            with left_small() if train else contextlib.nullcontext():  # as the train step calls it
+                out, state = model.apply(
+                    v, x, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"]
+                )
+            return jax.tree.map(whole, out, is_leaf=lambda x: isinstance(x, Enlarged)), state
 
         return jax.eval_shape(run, variables, images)
 

@@ -13,6 +13,7 @@ from segjax.losses import get_loss
 from segjax.losses.border import border_loss
 from segjax.metrics.boundary import boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import confusion
+from segjax.ops.enlarged import Enlarged, whole
 from segjax.tasks.semantic import SIZE, SemanticTask
 
 B, H, W, K = 6, 12, 16, 4
@@ -236,3 +237,20 @@ def test_without_boundary():
 def test_errors(options, message):
     with pytest.raises(ConfigError, match=message):
         SemanticTask(K, **options)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "ohem"])
+def test_logits_left_small_have_the_loss_of_those_enlarged(name):
+    """Of a loss that is summed in columns, and of one that needs all pixels at once."""
+    _, batch, _ = example()
+    small = np.random.default_rng(1).normal(size=(3, B, H // 4, W // 4, K)).astype(np.float32)
+    main, aux, border = (Enlarged(jnp.asarray(x), (H, W), align_corners=True) for x in small)
+    outputs = {LOGITS: main, AUX_LOGITS: (aux,), BORDER_LOGITS: border}
+    task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.5)
+    weight = task.loss_weight(batch)
+    loss = lambda outputs: task.loss(outputs, batch, weight)[0]  # noqa: E731
+    value, gradient = jax.value_and_grad(loss)(outputs)
+    at_size = lambda outputs: jax.tree.map(whole, outputs, is_leaf=lambda x: isinstance(x, Enlarged))  # noqa: E731
+    expected, slope = jax.value_and_grad(lambda outputs: loss(at_size(outputs)))(outputs)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient, slope)

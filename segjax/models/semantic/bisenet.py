@@ -30,8 +30,8 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, ConvNorm
+from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import global_avg_pool
-from segjax.ops.precision import widen
 from segjax.ops.resize import resize
 
 PAPER = "Yu, Wang, Peng, Gao, Yu, Sang. BiSeNet. ECCV 2018. arXiv:1808.00897"
@@ -159,7 +159,7 @@ class BiSeNet(Network):
         x = ConvNorm(features, dtype=self.dtype, name=f"{name}_conv")(x, train)
         x = Conv(self.num_classes, 1, dtype=self.dtype, name=f"{name}_classifier")(x)
         # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
-        return resize(widen(x), size, align_corners=self.align_corners)
+        return enlarge(x, size, self.align_corners)
 
 
 MODEL = BiSeNet

@@ -31,6 +31,7 @@ from segjax.core.registry import create_model
 from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
 from segjax.models.base import Network
 from segjax.nn.crf import CRFasRNN
+from segjax.ops.enlarged import whole
 from segjax.ops.precision import widen
 
 PAPER = "Zheng et al. Conditional Random Fields as Recurrent Neural Networks. ICCV 2015. arXiv:1502.03240"
@@ -92,7 +93,7 @@ class CRFasRNNNetwork(Network):
         if self.frozen:
             unary = jax.lax.stop_gradient(unary)
         pixels = widen(images) * jnp.asarray(self.std, jnp.float32)
-        logits = self.crf(unary[LOGITS], pixels, train)
+        logits = self.crf(whole(unary[LOGITS]), pixels, train)
         return self.outputs(logits, unary.get(AUX_LOGITS, ()), unary.get(FEATURES))
 
 

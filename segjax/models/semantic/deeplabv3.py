@@ -35,7 +35,8 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm
-from segjax.nn.head import FCNHead, enlarge
+from segjax.nn.head import FCNHead
+from segjax.ops.enlarged import enlarge
 
 PAPER = "Chen, Papandreou, Schroff, Adam. Rethinking Atrous Convolution (DeepLab v3). 2017. arXiv:1706.05587"
 

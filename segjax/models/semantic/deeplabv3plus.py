@@ -32,7 +32,7 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm, SeparableConv
-from segjax.ops.precision import widen
+from segjax.ops.enlarged import enlarge
 from segjax.ops.resize import resize
 
 PAPER = "Chen, Zhu, Papandreou, Schroff, Adam. DeepLab v3+. ECCV 2018. arXiv:1802.02611"
@@ -167,8 +167,7 @@ class DeepLabV3Plus(Network):
         return Conv(self.num_classes, 1, dtype=self.dtype, name="aux_classifier")(x)
 
     def _upsample(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-        # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
-        return resize(widen(logits), size, align_corners=self.align_corners)
+        return enlarge(logits, size, self.align_corners)
 
 
 MODEL = DeepLabV3Plus

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Activation, Conv, ConvNorm
-from segjax.nn.head import enlarge
+from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.resize import resize
 

@@ -35,8 +35,8 @@ from segjax.core.errors import ModelError
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge
 from segjax.ops.border import border, mirror
+from segjax.ops.enlarged import enlarge
 
 PAPER = "Yu, Koltun. Multi-Scale Context Aggregation by Dilated Convolutions. ICLR 2016. arXiv:1511.07122"
 

@@ -28,7 +28,7 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge
+from segjax.ops.enlarged import enlarge
 from segjax.ops.linear_map import along_axis
 from segjax.ops.precision import widen
 from segjax.ops.resize import resize_matrix

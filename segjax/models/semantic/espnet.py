@@ -31,9 +31,8 @@ from segjax.models.base import Network
 from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
+from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import avg_pool
-from segjax.ops.precision import widen
-from segjax.ops.resize import resize
 
 PAPER = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi. ESPNet. ECCV 2018. arXiv:1803.06815"
 INPUT = (512, 1024, 20)
@@ -126,7 +125,7 @@ class ESPNet(Network):
         scores = Conv(self.num_classes, 1, use_bias=False, dtype=self.dtype, name="classifier")(third)
         if self.decoder:
             return self.outputs(self._decode(first, second, scores, train))
-        return self.outputs(resize(widen(scores), images.shape[1:3]))
+        return self.outputs(enlarge(scores, images.shape[1:3]))
 
     def _encode(self, x: jax.Array, train: bool) -> tuple[jax.Array, ...]:
         """The joined features at strides 2, 4 and 8."""

@@ -38,7 +38,8 @@ from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP, PyramidPooling
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.encoding import ContextEncoding
-from segjax.nn.head import FCNHead, enlarge
+from segjax.nn.head import FCNHead
+from segjax.ops.enlarged import enlarge
 from segjax.ops.join import concatenated
 
 PAPER = "Wu, Zhang, Huang, Liang, Yu. FastFCN: Rethinking Dilated Convolution. 2019. arXiv:1903.11816"

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, GlobalConv
-from segjax.nn.head import enlarge
+from segjax.ops.precision import widen
 from segjax.ops.resize import resize
 
 PAPER = "Peng, Zhang, Yu, Luo, Sun. Large Kernel Matters (GCN). CVPR 2017. arXiv:1703.02719"
@@ -104,7 +104,7 @@ class GCN(Network):
             finer = score(stride)
             x = refine(resize(x, finer.shape[1:3], align_corners=True) + finer, f"refine_sum_{stride}")
         x = refine(resize(x, features[2].shape[1:3], align_corners=True), "refine_2")
-        return self.outputs(refine(enlarge(x, images.shape[1:3], True), "refine_1"))
+        return self.outputs(refine(resize(widen(x), images.shape[1:3], align_corners=True), "refine_1"))
 
 
 MODEL = GCN

@@ -31,8 +31,8 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge
 from segjax.nn.join import JoinNorm
+from segjax.ops.enlarged import enlarge
 
 PAPER = "Sun, Zhao, Jiang, Cheng, Xiao, Liu, Mu, Wang, Liu, Wang. HRNetV2. 2019. arXiv:1904.04514"
 

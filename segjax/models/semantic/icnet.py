@@ -30,8 +30,8 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders.resnet import Bottleneck
 from segjax.nn.conv import Conv, ConvNorm
-from segjax.nn.head import enlarge
 from segjax.ops.adaptive_pool import adaptive_avg_pool
+from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
 

@@ -38,7 +38,8 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import PyramidPooling
-from segjax.nn.head import FCNHead, enlarge
+from segjax.nn.head import FCNHead
+from segjax.ops.enlarged import enlarge
 
 PAPER = "Zhao, Shi, Qi, Wang, Jia. Pyramid Scene Parsing Network. CVPR 2017. arXiv:1612.01105"
 INPUT = (473, 473, 150)

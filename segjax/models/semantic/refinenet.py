@@ -30,7 +30,7 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge
+from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
 

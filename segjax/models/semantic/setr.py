@@ -39,7 +39,7 @@ from segjax.models.encoders import create_encoder
 from segjax.models.encoders.vit import ViT
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.transformer import LayerNorm
-from segjax.ops.precision import widen
+from segjax.ops.enlarged import enlarge
 from segjax.ops.resize import resize
 
 PAPER = "Zheng, Lu, Zhao, Zhu, Luo, Wang, Fu, Feng, Xiang, Torr, Zhang. SETR. CVPR 2021. arXiv:2012.15840"
@@ -132,7 +132,7 @@ class SETR(Network):
             heads = zip(self.blocks, taps) if aux_wanted else ()
             aux = [self._up_head(aux_scales, f"aux{block}")(x, train) for block, x in heads]
         # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
-        logits, *aux = (resize(widen(scores), images.shape[1:3]) for scores in (logits, *aux))
+        logits, *aux = (enlarge(scores, images.shape[1:3]) for scores in (logits, *aux))
         return self.outputs(logits, aux)
 
     def _encoder(self) -> ViT:

@@ -34,7 +34,8 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import PyramidPooling
 from segjax.nn.conv import ConvNorm
-from segjax.nn.head import FCNHead, enlarge
+from segjax.nn.head import FCNHead
+from segjax.ops.enlarged import enlarge
 from segjax.ops.join import concatenated
 from segjax.ops.resize import resize
 
