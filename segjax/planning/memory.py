@@ -104,8 +104,11 @@ def largest_batch(
     compiled = {batch: needed}
     slope, height = max(needed - fixed, 1.0) / batch, fixed
     fits = None
-    for _ in range(most):
+    for left in reversed(range(most)):
         guess = max(unit, math.floor((available - height) / slope / unit) * unit)
+        if left and len(compiled) > 1:
+            # Memory grows in steps where a chip fills up its tiles, and a line within one of them points too low.
+            guess = max(guess, min(compiled) // (2 * unit) * unit)
         guess = min(guess, min(compiled) - unit)
         if guess < unit:
             break

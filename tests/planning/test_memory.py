@@ -111,6 +111,14 @@ def test_where_not_even_the_smallest_fits_there_is_none():
     assert min(asked) == 8
 
 
+def test_steps_do_not_lead_to_the_smallest():
+    # A chip holds eight images at a time: of 33 to 64 over four chips as much as of 64.
+    measure = lambda batch: 10.0 * (-(-batch // 32) * 32)  # noqa: E731
+    found = memory.largest_batch(64, measure(64), fixed=100, available=500, unit=4, measure=measure)
+    assert found["compiled"] == {64: 640.0, 44: 640.0, 20: 320.0}
+    assert (found["fits"], found["predicted"]) == (20, 32)
+
+
 @pytest.mark.parametrize("size", [8, 16])
 def test_the_batch_that_failed_is_never_suggested(size):
     # Rounding can make a line let through what the compiler refused.
