@@ -77,13 +77,14 @@ def kept(plan: dict[str, Any]) -> dict[str, Any]:
 
 def markdown(networks: dict[str, Any]) -> str:
     """The table of docs/performance.md."""
-    rows = ["| network | TFLOP a chip | GB a chip | arithmetic, ms | traffic, ms | step, ms | MFU | GiB |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
+    rows = ["| network | images a chip | TFLOP | GB | arithmetic, ms | traffic, ms | step, ms | MFU | GiB |"]
+    rows.append("|---|---|---|---|---|---|---|---|---|")
     for name, one in networks.items():
         work, times = one["work"], one["estimators"]
         low, high = one["seconds"]
         cells = [
             f"`{name}`",
+            f"{one['batch_per_device']:g}",
             f"{work['device_flops'] / 1e12:.2f}",
             f"{work['device_bytes'] / 1e9:.1f}",
             f"{1e3 * times['arithmetic']:.0f}",

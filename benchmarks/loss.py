@@ -110,7 +110,7 @@ def main() -> None:
     else:
         device, measure = jax.default_backend(), lambda case: timed(case, args.rounds)
         cases = CASES["cpu" if device == "cpu" else "accelerator"]
-    record = {"command": f"benchmarks/loss.py {' '.join(sys.argv[1:])}", **provenance(), "cases": []}
+    record = {**provenance(), "cases": []}
     for case in cases:
         entry = {**dict(zip(("images", "rows", "columns", "classes", "stride"), case)), **measure(case)}
         unit = "predicted_ms" if args.what == "compile" else "ms"

@@ -14,5 +14,5 @@ def test_a_published_plan_is_a_row(monkeypatch):
 
     plan = json.loads((BENCHMARKS / "results" / "plan_pspnet-resnet101_v5p-4x4x4.json").read_text())
     row = markdown({"pspnet/resnet101-mmseg": kept(plan)}).splitlines()[-1]
-    assert row == "| `pspnet/resnet101-mmseg` | 25.33 | 156.4 | 55 | 57 | 57 to 149 | 37% to 97% | 17.5 |"
+    assert row == "| `pspnet/resnet101-mmseg` | 8 | 25.33 | 156.4 | 55 | 57 | 57 to 149 | 37% to 97% | 17.5 |"
     assert "--config.train.batch_size=32" in arguments("enet", "v5e:2x2", 8)

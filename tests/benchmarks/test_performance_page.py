@@ -36,6 +36,21 @@ def test_gradients_in_whole_networks():
         assert row in page(), row
 
 
+def test_loss_in_columns():
+    tpu, cpu = (json.loads((RESULTS / f"loss_{name}.json").read_text())["cases"] for name in ("v5e", "cpu"))
+    for one, other in zip(tpu, cpu, strict=True):
+        once, columns = one["at_once"], one["in_columns"]
+        height, width = one["stride"] * one["rows"], one["stride"] * one["columns"]
+        cells = [
+            f"{one['classes']} classes, stride {one['stride']}, {height}x{width}",
+            *(f"{arm['temporaries_mib']:,.0f}" for arm in (once, columns)),
+            *(f"{arm['predicted_ms']:.1f}" for arm in (once, columns)),
+            *(f"{case['at_once / in_columns']:.2f}" for case in (one, other)),
+        ]
+        row = f"| {' | '.join(cells)} |"
+        assert row in page(), row
+
+
 def test_evaluation_and_first_step():
     evaluation = json.loads((RESULTS / "evaluation_cpu.json").read_text())
     assert f"{evaluation['segjax']:.1f} s" in page()
