@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from segjax.planning.text import verdict
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "benchmarks" / "results").glob("plan_*.json"))
 
@@ -40,6 +42,12 @@ def test_there_are_some():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_table_shows_what_the_file_says(path):
     assert row(path) in (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+
+
+def test_what_is_said_of_a_batch_too_large():
+    page = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+    file = ROOT / "benchmarks" / "results" / "too_large_deeplabv3plus-resnet50_v5e-2x2.json"
+    assert verdict(json.loads(file.read_text(encoding="utf-8"))) in page.replace("\n> ", " ")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
