@@ -85,3 +85,18 @@ def test_a_plan_for_a_tpu_has_cycles_peaks_and_a_bracket(tmp_path):
     assert record["memory"]["parts"]["parameters"] == 4 * record["parameters"]
     assert record["unpriced"]
     assert any(row["module"].startswith("UNet/") for row in record["operations"])
+
+
+@pytest.mark.slow
+def test_a_batch_too_large_is_told_with_what_would_fit(tmp_path):
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    command = [sys.executable, "-m", "segjax.cli.main", "plan", "--config=tiny.py", "--classes=3", "--output=out"]
+    command += ["--topology=v5e:2x2", f"--config.train.batch_size={2**22}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 1, done.stderr[-2000:]
+    record = json.loads((tmp_path / "out" / "plan.json").read_text())
+    memory, found = record["memory"], record["would_fit"]
+    assert memory["needed"] > 1.25 * memory["available"]
+    assert memory["without_recomputation"] is None  # nor was it tried
+    assert found["compiled"][str(found["batch_size"])] <= memory["available"]
+    assert f"config.train.batch_size={found['batch_size']} fits" in done.stdout
