@@ -38,8 +38,8 @@ _NOTHING_RECOMPUTED = {"xla_tpu_rematerialization_min_size_in_bytes": 2**50}
 # A chip without memory: whatever the step needs is told, and no code made.
 _REFUSED = {**_NOTHING_RECOMPUTED, "xla_tpu_max_hbm_size_mib": 1}
 _RECOMPUTED = 1.25
-"""Of the memory there is: what needs more is not tried with recomputation unless asked for. It took minutes to save a
-tenth (docs/planning.md), and had no answer in eleven where 1.6 times as much was needed."""
+"""Of the memory there is: what needs more is not tried with recomputation unless asked for, which had no answer in
+eleven minutes where 1.6 times as much was needed."""
 _BACKENDS = {"cuda": "gpu"}
 
 
