@@ -25,6 +25,7 @@ def programs(accelerator: bool, camvid: pathlib.Path | None) -> dict[str, list[s
     found = {
         "formulations": ["formulations.py"],
         "ops": ["ops.py"],
+        "loss": ["loss.py", "time"],
         "against_torch": ["against_torch.py", *networks],
         "input_pipeline": ["input_pipeline.py"],
     }

@@ -158,7 +158,6 @@ class BiSeNet(Network):
     def _head(self, x: jax.Array, features: int, size: tuple[int, int], name: str, train: bool) -> jax.Array:
         x = ConvNorm(features, dtype=self.dtype, name=f"{name}_conv")(x, train)
         x = Conv(self.num_classes, 1, dtype=self.dtype, name=f"{name}_classifier")(x)
-        # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
         return enlarge(x, size, self.align_corners)
 
 

@@ -133,10 +133,10 @@ class DeepLabV3Plus(Network):
             name="aspp",
         )(features[32], train)
         x = self._decode(x, features[4], train)
-        logits = self._upsample(Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x), size)
+        logits = enlarge(Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x), size, self.align_corners)
         aux = ()
         if self.aux_head and (train or self.is_initializing()):
-            aux = (self._upsample(self._auxiliary(features[16], train), size),)
+            aux = (enlarge(self._auxiliary(features[16], train), size, self.align_corners),)
         return self.outputs(logits, aux)
 
     def _encoder(self) -> nn.Module:
@@ -165,9 +165,6 @@ class DeepLabV3Plus(Network):
         x = ConvNorm(self.aux_features, dtype=self.dtype, name="aux_conv")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return Conv(self.num_classes, 1, dtype=self.dtype, name="aux_classifier")(x)
-
-    def _upsample(self, logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-        return enlarge(logits, size, self.align_corners)
 
 
 MODEL = DeepLabV3Plus
