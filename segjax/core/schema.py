@@ -13,6 +13,7 @@ from typing import Any
 IMAGE = "image"  # uint8, uint16 or float32 [B, H, W, C], raw pixel values
 LABEL = "label"  # uint8 or int32 [B, H, W], class ids, IGNORE where void
 VALID = "valid"  # bool [B], false for the padding of the last evaluation batch
+SAMPLE = "sample"  # int32 [B], place in the training split; only where `config.train.cache_features` asks for it
 
 # What a network returns:
 LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution

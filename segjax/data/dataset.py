@@ -67,9 +67,9 @@ class RecordSource:
     def _open(self) -> Any:
         with self._lock:
             if self._records is None:
-                from segjax.data.builders.base import open_records
+                from segjax.data.builders.base import Records
 
-                self._records = open_records(self._directory, self._split)
+                self._records = Records(self._directory, self._split)
             return self._records
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,26 +18,36 @@ import jax
 import numpy as np
 
 from segjax.core.errors import CheckpointError, SizeError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID, DatasetInfo
+from segjax.core.schema import IGNORE, IMAGE, LABEL, SAMPLE, VALID, DatasetInfo
 from segjax.data.augment import EXTENT, window_size
 from segjax.data.dataset import NAME, Source
+from segjax.data.sampling import epoch_order, window_corner
 
 SIZE = "size"  # int32 [B, 2], true (height, width) of evaluation images
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomWindow(grain.transforms.RandomMap):
-    """Cuts a random [h, w] window out of a sample; an image that is smaller is padded below and right."""
+class _Stream:
+    """Random access to the endless stream of training windows; sample i is the same whoever asks."""
 
-    size: tuple[int, int]
+    source: Source
+    window: tuple[int, int]
+    seed: int
+    shuffle: bool
+    numbered: bool
 
-    def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        image, label = element[IMAGE], element[LABEL]
-        top, left = (int(rng.integers(max(0, have - want) + 1)) for have, want in zip(label.shape, self.size))
-        rows, columns = slice(top, top + self.size[0]), slice(left, left + self.size[1])
-        image, label = image[rows, columns], label[rows, columns]
-        record = {name: np.int32(side) for name, side in zip(EXTENT, label.shape)}
-        return record | {IMAGE: pad_image(image, self.size), LABEL: pad_label(label, self.size)}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        epoch, place = divmod(index, len(self.source))
+        chosen = int(epoch_order(len(self.source), self.seed, epoch)[place]) if self.shuffle else place
+        sample = self.source[chosen]
+        size = sample[LABEL].shape
+        top, left = window_corner(size, self.window, self.seed, index)
+        rows, columns = slice(top, top + self.window[0]), slice(left, left + self.window[1])
+        image, label = sample[IMAGE][rows, columns], sample[LABEL][rows, columns]
+        numbers = {name: np.int32(side) for name, side in zip(EXTENT, label.shape)}
+        if self.numbered:
+            numbers[SAMPLE] = np.int32(chosen)
+        return numbers | {IMAGE: pad_image(image, self.window), LABEL: pad_label(label, self.window)}
 
 
 class TrainIterator:
@@ -86,17 +97,17 @@ class TrainIterator:
 
 
 class _Share:
-    """Random access to the samples a process reads of an endless stream, from a batch on.
+    """Random access to the samples a process reads of the stream, from a batch on.
 
-    Grain cannot deal blocks of a batch, only every n-th sample, with which the order in a batch would depend on the
-    number of processes.
+    Order and shares are our own. Grain deals only every n-th sample, with which the order in a batch would depend on
+    the number of processes; and its shuffle, repetition and random map took longer than the read.
     """
 
-    def __init__(self, stream: grain.MapDataset, batch_size: int, rows: Sequence[int], start: int):
+    def __init__(self, stream: _Stream, batch_size: int, rows: Sequence[int], start: int):
         self._stream, self._batch_size, self._rows, self._start = stream, batch_size, list(rows), start
 
-    def __len__(self) -> int:
-        return (len(self._stream) // self._batch_size - self._start) * len(self._rows)
+    def __len__(self) -> int:  # of what has no end
+        return sys.maxsize // len(self._rows) * len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         batch, row = divmod(index, len(self._rows))
@@ -160,6 +171,7 @@ def train_batches(
     seed: int,
     scale: tuple[float, float] = (1.0, 1.0),
     shuffle: bool = True,
+    numbered: bool = False,
     threads: int = 4,
     workers: int = 0,
     prefetch: int = 16,
@@ -178,6 +190,7 @@ def train_batches(
       seed: of order and windows.
       scale: range of the zoom that follows on the device; below 1 the windows are larger than the crop.
       shuffle: False keeps the source's order.
+      numbered: batches also tell which samples they are made of.
       threads: decoding threads (a process).
       workers: decoding processes; 0 = threads only.
       prefetch: samples kept ready.
@@ -185,13 +198,10 @@ def train_batches(
 
     Returns:
       An iterator of {image: [B, h, w, C] raw, label: uint8 [B, h, w], valid: bool [B] (all true), height, width:
-      int32 [B]}, where height and width say how much of the window is image.
+      int32 [B]}, where height and width say how much of the window is image; `numbered` adds sample: int32 [B].
     """
     window = window_size(crop_size, scale, source.largest)
-    dataset = grain.MapDataset.source(source).seed(seed)
-    if shuffle:
-        dataset = dataset.shuffle()
-    stream = dataset.repeat().random_map(RandomWindow(window))
+    stream = _Stream(source, window, seed, shuffle, numbered)
     rows = range(batch_size) if rows is None else rows
     if workers:
         _parse_absl_flags()

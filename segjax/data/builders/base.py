@@ -1,6 +1,6 @@
 """The tfds builder that writes any `Layout` as ArrayRecord, and the reader of what it wrote.
 
-Images and labels are stored as encoded bytes and read back as bytes (`SkipDecoding`); decoding is the pipeline's.
+Images and labels are stored as encoded bytes and read back as bytes; decoding is the pipeline's.
 tensorflow is never imported: tfds encodes arrays through it, so only bytes are handed over, and reads ArrayRecord
 without it.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
@@ -136,13 +137,14 @@ def write(layout: Layout, data_dir: Path) -> tuple[Path, SegmentationBuilder]:
     return Path(builder.data_path), builder
 
 
-def open_records(directory: Path, split: str) -> Any:
+class Records:
     """Random access to the records of a prepared directory: `[i]` is {image: bytes, label: bytes, name: bytes}."""
-    builder = tfds.builder_from_directory(directory)
-    skip = tfds.decode.SkipDecoding()
-    decoders = (
-        {"image": skip, "label": skip}
-        if isinstance(builder.info.features["image"], tfds.features.Image)
-        else {"label": skip}
-    )
-    return builder.as_data_source(split=split, decoders=decoders)
+
+    def __init__(self, directory: Path, split: str) -> None:
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._examples = tfds.builder_from_directory(directory).as_data_source(split=split, deserialize_method=raw)
+
+    def __getitem__(self, index: int) -> dict[str, bytes]:
+        # tfds's own parser, which is for any features, takes longer than the read.
+        features = tf_example_pb2.Example.FromString(self._examples[index]).features.feature
+        return {key: features[key].bytes_list.value[0] for key in ("image", "label", "name")}
