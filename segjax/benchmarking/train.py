@@ -35,8 +35,7 @@ class Subject:
         """
         self.config = config
         self.mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-        channels = next(iter(batch.values())).shape[-1]
-        variables = init_variables(model, config.seed, (*config.data.crop_size, channels))
+        variables = init_variables(model, config.seed, (*config.data.crop_size, model.in_channels))
         self._made = {"model": model, "task": task, "transform": transform, "variables": variables}
         self.program = self._program()
         ema, rules = config.train.ema is not None, config.parallel.rules

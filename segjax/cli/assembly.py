@@ -21,17 +21,29 @@ from segjax.tasks.semantic import SemanticTask
 
 
 def make_batches(config: Config, dataset: Dataset, mesh: Any) -> TrainIterator:
-    """Training batches: each process reads what its devices hold of a batch."""
+    """Training batches: each process reads what its devices hold of a batch.
+
+    Raises:
+      ConfigError: features are to be kept, and windows differ from epoch to epoch.
+    """
+    source, crop = dataset.split(config.data.train_split), config.data.crop_size
+    if config.train.cache_features and any(side < largest for side, largest in zip(crop, source.largest)):
+        raise ConfigError(
+            f"config.data.crop_size: {crop[0]}x{crop[1]} cuts windows out of images of up to {source.largest[0]}x"
+            f"{source.largest[1]}, and config.train.cache_features keeps the first one's features; cover them, or set "
+            "that to False."
+        )
     return train_batches(
-        dataset.split(config.data.train_split),
+        source,
         batch_size=config.train.batch_size,
-        crop_size=config.data.crop_size,
+        crop_size=crop,
         scale=config.augment.scale,
         seed=config.seed,
         threads=config.data.threads,
         workers=config.data.workers,
         prefetch=config.data.prefetch,
         rows=local_rows(config.train.batch_size, mesh),
+        numbered=config.train.cache_features,
     )
 
 

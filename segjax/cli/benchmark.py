@@ -35,13 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from segjax.core.config import load_config
+    from segjax.core.config import load_config, refuse_cached_features
     from segjax.core.errors import ConfigError
     from segjax.core.registry import resolve
 
     # --- What can be wrong is looked at before anything heavy is imported.
     config = load_config(args.config, args.overrides)
     resolve(config.model.name)
+    refuse_cached_features(config, "segjax benchmark")
     if args.rounds is None:
         args.rounds = 1 if args.mode == "compile" else 10
     for name in ("rounds", "steps"):

@@ -43,13 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from segjax.core.config import load_config
+    from segjax.core.config import load_config, refuse_cached_features
     from segjax.core.registry import resolve
     from segjax.planning.topology import parse
 
     # --- What can be wrong is looked at before anything heavy is imported.
     config = load_config(args.config, args.overrides)
     resolve(config.model.name)
+    refuse_cached_features(config, "segjax plan")
     names = args.topology.split(",")
     for name in names:
         parse(name)

@@ -72,6 +72,7 @@ def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> i
         info=info,
         steps=steps_of(config, len(source)),
         workdir=workdir,
+        samples=len(source),
         evaluate=lambda state: scorer.score(scored[splits[0]], state.eval_variables)["metrics"],
         resume=resume,
         watchdog=watchdog,

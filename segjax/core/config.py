@@ -135,6 +135,7 @@ class Train:
         "what the backward pass recomputes: all activations, or those between products (elementwise)",
         choices=("none", "elementwise", "all"),
     )
+    cache_features: bool = option(False, "run a frozen encoder once an image, as in evaluation; needs augmentation off")
     log_every: int = option(20, "steps between log lines", minimum=1)
     eval_every: int | None = option(None, "steps between evaluations; default: a tenth of the run", minimum=1)
     stop_on_nan: bool = option(True, "end the run at a non-finite loss instead of going on")
@@ -228,6 +229,12 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_combinations(self)
+
+
+def refuse_cached_features(config: Config, who: str) -> None:
+    """Raises ConfigError where the config keeps an encoder's features, and `who` only knows batches of images."""
+    if config.train.cache_features:
+        raise ConfigError(f"config.train.cache_features: {who} takes whole steps only; set it to False.")
 
 
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
@@ -436,6 +443,14 @@ def _check_combinations(config: Config) -> None:
             f"config.train.batch_size: {train.batch_size} does not split into config.train.accumulate="
             f"{train.accumulate} equal micro-batches."
         )
+    if train.cache_features:
+        for field in dataclasses.fields(augment):
+            still = (1.0, 1.0) if field.name == "scale" else type(getattr(augment, field.name))()
+            if getattr(augment, field.name) != still:
+                raise ConfigError(
+                    f"config.augment.{field.name}: {getattr(augment, field.name)} shows an image anew each time, and "
+                    f"config.train.cache_features keeps what was seen first; set it to {still}, or that to False."
+                )
     if not 0 < augment.scale[0] <= augment.scale[1]:
         raise ConfigError(f"config.augment.scale: {augment.scale} is not a range (low, high) above 0.")
     if not config.eval.scales or min(config.eval.scales) <= 0:

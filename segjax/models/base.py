@@ -70,6 +70,57 @@ class Network(nn.Module):
                 f"{name}: {height}x{width} is not a multiple of stride {self.stride}: pad to {rows}x{columns}"
             )
 
+    def encoder_path(self) -> str:
+        """The path of its one encoder, such as `encoder`: where `encode` and `decode` divide the network.
+
+        Raises:
+          ModelError: for a network that runs no `Encoder` as a whole, or one more than once.
+        """
+        found = []
+
+        def note(call, args, kwargs, context):
+            if _is_encoder(context):
+                found.append("/".join(context.module.path))
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(note):
+            jax.eval_shape(self.init, jax.random.key(0), self.example)
+        if len(found) != 1:
+            raise ModelError(
+                f"{type(self).__name__} runs a whole encoder {len(found)} times: features can be taken out and given "
+                "back only where that is once"
+            )
+        return found[0]
+
+    def encode(self, images: jax.Array) -> dict[int, jax.Array]:
+        """What the network's encoder makes of images in evaluation: `{stage stride: [B, h, w, channels]}`.
+
+        For `apply(..., method="encode")`, on a network that has an `encoder_path`.
+        """
+        found = []
+
+        def keep(call, args, kwargs, context):
+            result = call(*args, **kwargs)
+            if _is_encoder(context):
+                found.append(result)
+            return result
+
+        with nn.intercept_methods(keep):
+            self(images, train=False)
+        return found[0]
+
+    def decode(self, images: jax.Array, features: Mapping[int, jax.Array], train: bool = False) -> dict[str, Any]:
+        """`__call__` where the encoder has run already: `features` are what `encode` returned for these images.
+
+        The encoder's statistics stay as they are, even in training. Features that nothing reads may be left out.
+        """
+
+        def give(call, args, kwargs, context):
+            return dict(features) if _is_encoder(context) else call(*args, **kwargs)
+
+        with nn.intercept_methods(give):
+            return self(images, train=train)
+
     @staticmethod
     def outputs(
         logits: jax.Array | Enlarged,
@@ -88,6 +139,10 @@ class Network(nn.Module):
         if features is not None:
             result[FEATURES] = dict(features)
         return result
+
+
+def _is_encoder(context: nn.module.InterceptorContext) -> bool:
+    return isinstance(context.module, Encoder) and context.method_name == "__call__"
 
 
 def init_shapes(network: Network) -> dict[str, Any]:

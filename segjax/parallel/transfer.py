@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -38,7 +39,9 @@ def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
 def numeric(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The entries of a batch that devices can hold; file names and the like stay behind."""
     arrays = {key: np.asarray(value) for key, value in batch.items()}
-    return {key: value for key, value in arrays.items() if value.dtype.kind in "biuf"}
+    return {
+        key: value for key, value in arrays.items() if value.dtype == bool or jnp.issubdtype(value.dtype, jnp.number)
+    }
 
 
 def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:

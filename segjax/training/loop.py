@@ -18,6 +18,7 @@ from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import check_batch_size
 from segjax.parallel.watchdog import Watchdog
 from segjax.training.checkpoint import Checkpointer
+from segjax.training.features import FeatureCache
 from segjax.training.history import History
 from segjax.training.preemption import Preemption
 from segjax.training.pretrained import pretrained
@@ -54,6 +55,7 @@ def train(
     info: DatasetInfo,
     steps: int,
     workdir: str | Path,
+    samples: int | None = None,
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None,
     resume: bool = False,
     variables: Mapping[str, Any] | None = None,
@@ -73,6 +75,7 @@ def train(
       info: the data set's, kept in checkpoints.
       steps: optimiser steps of the whole run, those before a resumption included.
       workdir: the run's folder.
+      samples: in the training split, for `config.train.cache_features`; batches then say which samples they hold.
       evaluate: scores a state; the numbers of its result are logged, and rank checkpoints. None: no evaluation.
       resume: go on from the last whole checkpoint in `workdir`, or start where there is none.
       variables: initial variables; default: the network's own, by `config.seed`. `config.init` goes into them.
@@ -96,7 +99,13 @@ def train(
     if variables is None:
         variables = init_variables(model, config.seed, (height, width, info.channels))
     program = make_program(
-        config, model=model, task=task, transform=transform, variables=variables, mesh=mesh, steps=steps
+        config,
+        model=model,
+        task=task,
+        transform=None if settings.cache_features else transform,
+        variables=variables,
+        mesh=mesh,
+        steps=steps,
     )
     restored = checkpointer.restore("last", program.state) if resume else None
     if restored is None:
@@ -108,6 +117,10 @@ def train(
         state, start, metrics = restored.state, restored.step, restored.metrics
         batches.set_state(restored.iterator)
     del variables, restored
+    cache = None
+    if settings.cache_features:
+        multipliers = config.optim.multipliers
+        cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=samples, mesh=mesh)
 
     eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
     save_every = config.checkpoint.every or eval_every
@@ -133,7 +146,7 @@ def train(
             while step < steps and interrupted is None:
                 watchdog.at(step + 1, "waiting for data")
                 asked = time.perf_counter()
-                batch = next(batches)
+                batch = next(batches) if cache is None else cache(next(batches))
                 waited = time.perf_counter() - asked
                 batch = program.put(batch)
                 if compiled is None:  # once, for the shape of the first batch

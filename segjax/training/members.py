@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.core.config import Config, to_dict
+from segjax.core.config import Config, refuse_cached_features, to_dict
 from segjax.core.errors import ConfigError, SegjaxError
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.members import members_mesh, over_members, put_members, rows_of
@@ -106,6 +106,7 @@ def train_members(
         raise ConfigError(
             "config.parallel: members of one program are split over devices whole; set spatial=1, fsdp=1."
         )
+    refuse_cached_features(config, "a program of several members")
     mesh, alone = members_mesh(len(members)), make_mesh(devices=jax.local_devices()[:1])
     check_batch_size(settings.batch_size, alone, accumulate=settings.accumulate)
     checkpointers = [

@@ -5,6 +5,7 @@ Shape legend: B batch over all devices, H height, W width, C image channels.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.core.schema import IMAGE
-from segjax.ops.enlarged import left_small
+from segjax.training.forward import forward
 from segjax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -48,7 +48,8 @@ def make_train_step(
       model: a network; `apply(variables, images, train=True, ...)` returns the outputs the task reads.
       task: a `tasks.base.Task`.
       tx: optimiser.
-      transform: augmentation, (key, batch) -> batch with float32 `image` [B, H, W, C].
+      transform: augmentation, (key, batch) -> batch with float32 `image` [B, H, W, C]; None for batches that have been
+        through it, those of `training.features` among them.
       schedule: learning rate by step, for the log.
       seed: the run's.
       accumulate: micro-batches, one after the other; divides B.
@@ -65,23 +66,14 @@ def make_train_step(
       `param_norm`, `learning_rate`.
     """
 
-    def apply(params: Any, model_state: Any, images: jax.Array, key: jax.Array) -> tuple[Any, Any]:
-        with left_small():
-            return model.apply(
-                {"params": params, **model_state},
-                images,
-                train=True,
-                mutable=list(model_state),
-                rngs={"dropout": key},
-            )
-
+    apply = functools.partial(forward, model)
     if remat != "none":
         apply = jax.checkpoint(apply, policy=_is_product if remat == "elementwise" else None)
 
     def loss_fn(params: Any, model_state: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any]:
         if frozen is not None:
             params = jax.tree.map(lambda still, p: jax.lax.stop_gradient(p) if still else p, frozen, params)
-        outputs, updated = apply(params, model_state, batch[IMAGE], key)
+        outputs, updated = apply(params, model_state, batch, key)
         with jax.named_scope("loss"):
             loss, parts = task.loss(outputs, batch, weight)
         return loss.astype(jnp.float32), (updated, {"loss": loss, **parts})

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from segjax.core.errors import SizeError
+from segjax.core.errors import ModelError, SizeError
+from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
-from segjax.models.base import Network
+from segjax.models.base import Network, init_shapes
+
+# Made of a piece, taking their encoder apart, or running it at several scales.
+UNDIVIDED = {
+    *("crfasrnn", "deconvnet", "deeplabv1", "deeplabv2", "dilation", "enet", "erfnet", "espnet", "fcdensenet", "fcn"),
+    *("frrn", "icnet", "segnet", "setr", "unet", "unetpp"),
+}
 
 
 class Coarse(Network):
@@ -37,3 +46,33 @@ def test_outputs_hold_what_was_given():
     assert set(full) == {LOGITS, AUX_LOGITS, BORDER_LOGITS, FEATURES}
     assert full[LOGITS].dtype == full[AUX_LOGITS][0].dtype == full[BORDER_LOGITS].dtype == jnp.float32
     assert full[FEATURES][4] is half
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in entries()])
+def test_encode_and_decode_are_the_network(name):
+    net = create_model(f"{name}/test", 8)
+    if name in UNDIVIDED:
+        with pytest.raises(ModelError, match=r"runs a whole encoder [02] times"):
+            net.encoder_path()
+        return
+    path, shapes = net.encoder_path(), init_shapes(net)
+    assert path.partition("/")[0] in shapes["params"]
+    features = jax.eval_shape(lambda v, x: net.apply(v, x, method="encode"), shapes, net.example)
+    assert all(isinstance(stride, int) for stride in features)
+    whole = jax.eval_shape(net.apply, shapes, net.example)
+    assert jax.eval_shape(lambda v, x, f: net.apply(v, x, f, method="decode"), shapes, net.example, features) == whole
+
+
+def test_decode_leaves_the_encoder_out():
+    net = create_model("deeplabv3plus/test", 3)
+    images = jax.random.normal(jax.random.key(1), net.example.shape)
+    variables = net.init(jax.random.key(0), images)
+    features = net.apply(variables, images, method="encode")
+    expected = net.apply(variables, images)[LOGITS]
+    np.testing.assert_allclose(net.apply(variables, images, features, method="decode")[LOGITS], expected, rtol=1e-5)
+    doubled = {stride: 2 * value for stride, value in features.items()}
+    assert not np.allclose(net.apply(variables, images, doubled, method="decode")[LOGITS], expected)
+    options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(2)}}
+    _, after = net.apply(variables, images, features, method="decode", **options)
+    stats = (tree["batch_stats"]["encoder"] for tree in (variables, after))
+    assert jax.tree.all(jax.tree.map(np.array_equal, *stats))
