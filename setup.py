@@ -30,7 +30,7 @@ setup(
         "grain>=0.2.18",
         "array-record>=0.8",
         "tensorflow-datasets>=4.9.10",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.12",
         "pillow>=11",
         "numpy>=2.1",
         "rich>=14",
