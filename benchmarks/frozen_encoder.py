@@ -48,9 +48,7 @@ def arms(name: str, images: np.ndarray, labels: np.ndarray, dtype: str) -> tuple
         return Subject(one, model=model, task=SemanticTask(CLASSES, aux_weight=AUX_WEIGHT), transform=None, batch=batch)
 
     trained, frozen = subject({}, batch), subject(FROZEN, batch)
-    cache = FeatureCache(
-        model, None, frozen.state, multipliers=FROZEN, samples=len(images), mesh=frozen.mesh
-    )
+    cache = FeatureCache(model, None, frozen.state, multipliers=FROZEN, samples=len(images), mesh=frozen.mesh)
     numbered = batch | {SAMPLE: np.arange(len(images), dtype=np.int32)}
     features = cache(numbered)
     cached = subject(FROZEN, features)

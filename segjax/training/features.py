@@ -104,6 +104,8 @@ class FeatureCache:
         for key, rows in self._kept.items():
             rows[samples] = np.asarray(made[key])
         self._met[samples] = True
+        if self._met.all():
+            self._own, self._encode = {}, None  # the device's memory back
 
     def _encoded(self, own: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
         """What could be kept: label, image, every stage. All of the network is traced; the compiler drops the rest."""
