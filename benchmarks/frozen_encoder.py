@@ -1,10 +1,10 @@
-"""Train steps of networks whose encoder is frozen: whole, and from features that were kept (`config.train.cache_features`).
+"""Train steps of networks whose encoder is frozen: whole, and from kept features (`config.train.cache_features`).
 
-    python benchmarks/frozen_encoder.py [NAME ...] [--size 256x256] [--batch 2] [--dtype bfloat16] [--rounds 9] [--seconds 20]
+    python benchmarks/frozen_encoder.py [NAME ...] [--size 256x256] [--batch 2] [--dtype bfloat16] [--rounds 9]
 
-Three steps take turns in one process, medians: `trained`, all of the network; `frozen`, no gradient and no update for the
-encoder; `cached`, the encoder left out, with the copy of the batch's features from the host, where they are kept, to
-the device. The first `cached` call, which runs the encoder, is not counted.
+Three steps take turns in one process, medians: `trained`, all of the network; `frozen`, no gradient and no update for
+the encoder; `cached`, the encoder left out, with the copy of the batch's features from the host, where they are kept, to
+to the device. The first `cached` call, which runs the encoder, is not counted.
 
 Writes results/frozen_encoder_DEVICE.json, network by network: seconds, the ratios trained / cached and frozen / cached,
 and the bytes kept for an image.

@@ -27,6 +27,7 @@ def programs(accelerator: bool, camvid: pathlib.Path | None) -> dict[str, list[s
         "ops": ["ops.py"],
         "loss": ["loss.py", "time"],
         "against_torch": ["against_torch.py", *networks],
+        "frozen_encoder": ["frozen_encoder.py", *networks],
         "input_pipeline": ["input_pipeline.py"],
     }
     if camvid is not None:
