@@ -3,8 +3,8 @@
     python benchmarks/frozen_encoder.py [NAME ...] [--size 256x256] [--batch 2] [--dtype bfloat16] [--rounds 9]
 
 Three steps take turns in one process, medians: `trained`, all of the network; `frozen`, no gradient and no update for
-the encoder; `cached`, the encoder left out, with the copy of the batch's features from the host, where they are kept, to
-to the device. The first `cached` call, which runs the encoder, is not counted.
+the encoder; `cached`, from the encoder's features on, their copy from the host to the device included. The first
+`cached` call, which runs the encoder, is not counted.
 
 Writes results/frozen_encoder_DEVICE.json, network by network: seconds, the ratios trained / cached and frozen / cached,
 and the bytes kept for an image.
@@ -13,6 +13,7 @@ and the bytes kept for an image.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -44,7 +45,8 @@ def arms(name: str, images: np.ndarray, labels: np.ndarray, dtype: str) -> tuple
     batch = {IMAGE: images, LABEL: labels.astype(np.uint8), VALID: np.ones(len(images), bool)}
 
     def subject(multipliers: dict[str, float], batch: dict[str, Any]) -> Subject:
-        one = config.replace(optim=config.optim.replace(multipliers=multipliers))
+        optim = dataclasses.replace(config.optim, multipliers=multipliers)
+        one = dataclasses.replace(config, optim=optim)
         return Subject(one, model=model, task=SemanticTask(CLASSES, aux_weight=AUX_WEIGHT), transform=None, batch=batch)
 
     trained, frozen = subject({}, batch), subject(FROZEN, batch)
