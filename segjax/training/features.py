@@ -71,7 +71,7 @@ class FeatureCache:
         variables = {"params": state.params, **state.model_state}
         own = {name: leaf for name, leaf in _named(variables).items() if name.partition("/")[2].startswith(inside)}
         whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(own)
-        self._own = {name: np.asarray(leaf.addressable_data(0)) for name, leaf in whole.items()}
+        self._own = {name: np.array(leaf.addressable_data(0)) for name, leaf in whole.items()}
         self._model, self._transform = model, transform
         self._shapes = jax.eval_shape(lambda tree: tree, variables)
         self._devices = list(mesh.local_devices)

@@ -66,3 +66,20 @@ def test_input_pipeline():
         spent = case["cpu ms an image"]
         for side in ("segjax", "torch", "tf.data"):
             assert f" {spent[side]:.3g} " in page(), (side, spent[side])
+        ratio = case["cpu ratio to segjax"]
+        assert f"| {ratio['torch']:.2f} | {1 / ratio['tf.data']:.2f} |" in page(), ratio
+    waited = json.loads((RESULTS / "camvid_enet_train_cpu.json").read_text())["pipeline"]["data_wait"]
+    assert f" {100 * waited:.1f} % of the time goes by waiting for data" in page()
+
+
+def test_frozen_encoder():
+    for name, one in json.loads((RESULTS / "frozen_encoder_cpu.json").read_text()).items():
+        cells = [
+            f"`{name}`",
+            *(f"{1e3 * one[arm]:,.0f}" for arm in ("trained", "frozen", "cached")),
+            f"{one['trained / cached']:.2f}",
+            f"{one['frozen / cached']:.2f}",
+            f"{one['bytes kept an image'] / 2**20:.1f}",
+        ]
+        row = f"| {' | '.join(cells)} |"
+        assert row in page(), row
