@@ -22,7 +22,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from segjax.core.errors import ConfigError
 from segjax.ops.precision import widen
@@ -133,7 +132,7 @@ class Loss:
         # Masking before the arithmetic, not only after, keeps 0 * inf out of the gradient.
         logits = jnp.where(counted[..., None], widen(logits), 0.0)
         targets = target_classes(labels, num_classes)
-        per_class = uniform(num_classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
+        per_class = jnp.ones(num_classes) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
         values = self.values(logits, targets, counted, per_class, label_smoothing)
         terms = counted.any(axis=(1, 2)) if values.ndim == 1 else counted
         return jnp.where(terms, values, 0.0), self.weights(labels, valid, num_classes, class_weights)
@@ -158,14 +157,6 @@ class ImageLoss(Loss):
         return counted_pixels(labels, valid, num_classes).any(axis=(1, 2)).astype(jnp.float32)
 
 
-def uniform(num_classes: int) -> np.ndarray:
-    """float32 [K] of ones: class weights known while tracing, of which `label_weights` makes no array."""
-    return np.ones(num_classes, np.float32)
-
-
-def label_weights(targets: jax.Array, class_weights: jax.Array | np.ndarray) -> jax.Array | np.float32:
-    """float32 [B, H, W], the weight of each pixel's class, from bool [B, H, W, K] and [K]; one number where all of
-    them are known to be it."""
-    if isinstance(class_weights, np.ndarray) and (class_weights == class_weights[0]).all():
-        return class_weights[0]
+def label_weights(targets: jax.Array, class_weights: jax.Array) -> jax.Array:
+    """float32 [B, H, W], the weight of each pixel's class, from bool [B, H, W, K] and [K]."""
     return jnp.where(targets, jnp.asarray(class_weights, jnp.float32), 0.0).sum(axis=-1)

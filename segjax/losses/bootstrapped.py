@@ -6,7 +6,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from segjax.losses.base import PixelLoss, label_weights, uniform
+from segjax.losses.base import PixelLoss, label_weights
 from segjax.losses.cross_entropy import CrossEntropy
 from segjax.losses.hard_pixels import keep, kth_surprise
 
@@ -31,7 +31,7 @@ class Bootstrapped(PixelLoss):
     at_most_one = ("share",)
 
     def values(self, logits, targets, counted, class_weights, label_smoothing):
-        surprise = CrossEntropy().values(logits, targets, counted, uniform(logits.shape[-1]), 0.0)
+        surprise = CrossEntropy().values(logits, targets, counted, jnp.ones_like(class_weights), 0.0)
         weights = jnp.where(counted, label_weights(targets, class_weights), 0.0)
         hard = surprise >= kth_surprise(surprise, counted, self.share)[:, None, None]
         return keep(weights * surprise, weights, hard & counted)

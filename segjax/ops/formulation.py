@@ -55,6 +55,7 @@ _UNMEASURED = {
     "kernel_gradient": (Rule(),),
     # Fewer products and no concatenation: the same on every backend.
     "join": (Rule("early"),),
+    "relu_of_sum": (Rule(),),
 }
 TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
     "cpu": {
@@ -84,6 +85,7 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
             Rule("products", _NETWORKS, channels=8, ratio=2, taps=9),
         ),
         "join": (Rule("early", _NETWORKS),),
+        "relu_of_sum": (Rule("select", _NETWORKS),),
     },
     "gpu": _UNMEASURED,
     "tpu": _UNMEASURED,
@@ -108,7 +110,7 @@ def formulation(
 
     Args:
       operation: pointwise, depthwise, grouped, unstrided (what the others leave, at stride 1), stem,
-        kernel_gradient or join.
+        kernel_gradient, join or relu_of_sum.
       channels: of the image or the result, the fewer.
       rate: the larger of rows' and columns'.
       taps: of the kernel.

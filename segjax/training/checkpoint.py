@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from segjax.core.errors import CheckpointError, StorageError
 from segjax.core.schema import DatasetInfo
-from segjax.training.optim import path_name
+from segjax.training.optim import named_leaves
 from segjax.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -416,10 +416,7 @@ def _digest(path: Path) -> str:
 
 def _leaves(state: TrainState) -> dict[str, list[Any]]:
     """{path: [shape, dtype]} of a state or its template."""
-    return {
-        path_name(path): [list(leaf.shape), str(leaf.dtype)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
+    return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in named_leaves(state).items()}
 
 
 def _check_leaves(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from segjax.core.schema import IMAGE, LABEL, SAMPLE, VALID
 from segjax.parallel.mesh import DATA, line_mesh
 from segjax.parallel.sharding import replicated
 from segjax.training.forward import feature_key, forward
-from segjax.training.optim import frozen_mask, path_name
+from segjax.training.optim import frozen_mask, named_leaves, path_name
 from segjax.training.state import TrainState
 from segjax.training.step import Transform
 
@@ -62,14 +62,15 @@ class FeatureCache:
           ConfigError: an encoder that is trained.
         """
         inside = model.encoder_path() + "/"
-        for name, frozen in _named(frozen_mask(state.params, multipliers)).items():
+        for name, frozen in named_leaves(frozen_mask(state.params, multipliers)).items():
             if name.startswith(inside) and not frozen:
                 raise ConfigError(
                     f"{KEY}: {name} is trained; freeze it with config.optim.multipliers={{'^{inside}': 0}}, or set "
                     f"{KEY} to False."
                 )
         variables = {"params": state.params, **state.model_state}
-        own = {name: leaf for name, leaf in _named(variables).items() if name.partition("/")[2].startswith(inside)}
+        leaves = named_leaves(variables)
+        own = {name: leaf for name, leaf in leaves.items() if name.partition("/")[2].startswith(inside)}
         whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(own)
         self._own = {name: np.array(leaf.addressable_data(0)) for name, leaf in whole.items()}
         self._model, self._transform = model, transform
@@ -142,7 +143,3 @@ class FeatureCache:
             )
         # The system gives pages as rows are written, so that samples other processes meet take none.
         self._kept = {key: np.empty(shapes[key], one.dtype) for key, one in made.items()}
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

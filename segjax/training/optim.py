@@ -125,12 +125,17 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """{path: leaf} of a pytree, paths as `path_name` writes them."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def _compiled(pattern: str, params: Any, key: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{key}: {pattern!r} is no regular expression: {error}.") from error
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = list(named_leaves(params))
     if not any(map(compiled.search, names)):
         raise ConfigError(f"{key}: {pattern!r} matches no parameter; paths look like {names[0]!r}.")
     return compiled

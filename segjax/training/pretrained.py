@@ -12,7 +12,7 @@ import numpy as np
 from segjax.core.config import Init
 from segjax.core.errors import CheckpointError, ConfigError, suggest
 from segjax.training.checkpoint import read_checkpoint
-from segjax.training.optim import path_name
+from segjax.training.optim import named_leaves, path_name
 
 SHOWN = 3  # culprits an error names
 
@@ -34,7 +34,7 @@ def pretrained(config: Init, variables: Mapping[str, Any]) -> dict[str, Any]:
     """
     saved = read_checkpoint(config.checkpoint, config.which)
     inner = "".join(f"{part}/" for part in config.into.split("/") if part)
-    flat = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(dict(variables))}
+    flat = named_leaves(dict(variables))
     ours = {name: leaf for name, leaf in flat.items() if _in_network(name).startswith(inner)}
     if not ours:
         modules = {_in_network(name).split("/")[0] for name in flat}
@@ -42,8 +42,8 @@ def pretrained(config: Init, variables: Mapping[str, Any]) -> dict[str, Any]:
             f"config.init.into: the network has no submodule {config.into!r}.{suggest(inner[:-1], modules)}"
         )
     theirs = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(saved.variables):
-        collection, _, name = path_name(path).partition("/")
+    for whole, leaf in named_leaves(saved.variables).items():
+        collection, _, name = whole.partition("/")
         theirs[f"{collection}/{inner}{name}"] = leaf
 
     skipped = _skipped(config.skip, {*ours, *theirs})

@@ -18,6 +18,7 @@ from segjax.core.errors import ModelError
 from segjax.models.base import Encoder
 from segjax.models.encoders.resnet import BasicBlock, Bottleneck
 from segjax.nn.conv import ConvNorm
+from segjax.ops.residual import relu_of_sum
 from segjax.ops.resize import resize
 
 
@@ -46,7 +47,7 @@ class ParallelBranches(nn.Module):
                 x = BasicBlock(self.width * 2**i, dtype=self.dtype, name=f"branch{i + 1}_block{j + 1}")(x, train)
             branches[i] = x
         return [
-            nn.relu(sum(self._moved(x, i, j, branches, train) for i, x in enumerate(branches)))
+            relu_of_sum(*(self._moved(x, i, j, branches, train) for i, x in enumerate(branches)))
             for j in range(len(branches))
         ]
 

@@ -21,6 +21,7 @@ from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import Stage, atrous_stages
 from segjax.nn.conv import ConvNorm
 from segjax.ops.pooling import max_pool
+from segjax.ops.residual import relu_of_sum
 
 
 class BasicBlock(nn.Module):
@@ -41,7 +42,7 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         y = ConvNorm(self.features, 3, self.stride, self.rates[0], dtype=self.dtype, name="conv1")(x, train)
         y = ConvNorm(self.features, 3, rate=self.rates[1], act=None, dtype=self.dtype, name="conv2")(y, train)
-        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+        return relu_of_sum(y, _shortcut(self, x, y.shape[-1], train))
 
 
 class Bottleneck(nn.Module):
@@ -67,7 +68,7 @@ class Bottleneck(nn.Module):
         y = ConvNorm(inner, 1, first, dtype=self.dtype, name="conv1")(x, train)
         y = ConvNorm(inner, 3, second, self.rates[0], dtype=self.dtype, name="conv2")(y, train)
         y = ConvNorm(self.features, 1, act=None, dtype=self.dtype, name="conv3")(y, train)
-        return nn.relu(y + _shortcut(self, x, y.shape[-1], train))
+        return relu_of_sum(y, _shortcut(self, x, y.shape[-1], train))
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, features: int, train: bool) -> jax.Array:

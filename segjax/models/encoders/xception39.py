@@ -17,6 +17,7 @@ from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import atrous_stages
 from segjax.nn.conv import ConvNorm, SeparableConv
 from segjax.ops.pooling import max_pool
+from segjax.ops.residual import relu_of_sum
 
 
 class Block(nn.Module):
@@ -51,7 +52,7 @@ class Block(nn.Module):
         y = conv(features, "conv3", act=None)(y, train)
         if self.project:
             x = conv(features, "shortcut", act=None, first=True)(x, train)
-        return nn.relu(x + y)
+        return relu_of_sum(x, y)
 
 
 class Xception39(Encoder):

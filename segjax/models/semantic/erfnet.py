@@ -26,6 +26,7 @@ from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
+from segjax.ops.residual import relu_of_sum
 
 PAPER = "Romera, Álvarez, Bergasa, Arroyo. ERFNet. IEEE T-ITS 2018"
 INPUT = (512, 1024, 19)
@@ -78,7 +79,7 @@ class _NonBottleneck1D(nn.Module):
             y = BatchNorm(epsilon=EPS, dtype=self.dtype, name=f"norm{i}")(y, train)
             y = nn.relu(y) if i == 1 else y
         y = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(y)
-        return nn.relu(x + y)
+        return relu_of_sum(x, y)
 
 
 class ERFNet(Network):
