@@ -3,9 +3,10 @@
     python benchmarks/against_torch.py [NAME ...] [--mode train infer] [--size 256x256] [--batch 2] [--dtype bfloat16]
 
 Both sides run in one process and take turns, the order turned round every round; medians. Equal networks, parameters
-and inputs, which stay on the device. Train: cross entropy with the auxiliary heads at 0.4, SGD with momentum, no
-augmentation. Infer: images to labels. On a CPU as many threads a side, float32, and of PyTorch's two orders of memory
-the faster of a first round; on a GPU channels_last, torch.compile, and bfloat16 (autocast) with `--dtype bfloat16`.
+and inputs, which stay on the device; what either frees is kept for its next call, as under `segjax train`. Train: cross
+entropy with the auxiliary heads at 0.4, SGD with momentum, no augmentation. Infer: images to labels. On a CPU as many
+threads a side, float32, and of PyTorch's two orders of memory the faster of a first round; on a GPU channels_last,
+torch.compile, and bfloat16 (autocast) with `--dtype bfloat16`.
 
 Writes results/against_torch_DEVICE.json (_bfloat16 appended), network by network, keeping what was measured before:
 seconds, the ratio PyTorch / segjax (above 1: segjax is faster), and ours against the device's measured limits.
@@ -33,6 +34,7 @@ from rivals import RIVALS, build
 from segjax.benchmarking.limits import Limits, compare, measure_limits, must_move
 from segjax.benchmarking.train import Subject
 from segjax.core.config import Config, from_dict
+from segjax.core.host_memory import keep_freed_memory
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, LOGITS, VALID
 from segjax.inference.provenance import provenance
@@ -214,6 +216,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description="segjax against PyTorch.")
     parser.add_argument("names", nargs="*", help="networks; default all")
     parser.add_argument("--mode", nargs="+", choices=("train", "infer"), default=["train", "infer"])

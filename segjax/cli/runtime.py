@@ -1,4 +1,4 @@
-"""What every verb that computes does first: jax's compilation cache, and the run's other processes."""
+"""What every verb that computes does first: memory, jax's compilation cache, and the run's other processes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 def prepare_jax() -> None:
-    """Turns on jax's persistent compilation cache, under $SEGJAX_CACHE or ~/.cache/segjax.
+    """Keeps freed memory, and turns on jax's persistent compilation cache, under $SEGJAX_CACHE or ~/.cache/segjax.
 
     A program compiled once, even one that took under a second, is then read back at the next start
     (JAX_COMPILATION_CACHE_DIR, jax's own variable, wins where it is set).
     """
     import jax
 
+    from segjax.core.host_memory import keep_freed_memory
+
+    keep_freed_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
