@@ -30,6 +30,8 @@ def programs(accelerator: bool, camvid: pathlib.Path | None) -> dict[str, list[s
         "frozen_encoder": ["frozen_encoder.py", *networks],
         "input_pipeline": ["input_pipeline.py"],
     }
+    if not accelerator:
+        found["host_memory"] = ["host_memory.py"]
     if camvid is not None:
         found["input_pipeline"].append(f"--images={camvid}")
         found["evaluation"] = ["evaluation.py", f"--root={camvid}", "--write"]

@@ -3,8 +3,9 @@
     python benchmarks/whole_networks.py kernel_gradient [--networks enet erfnet ...] [--rounds 7] [--seconds 20]
 
 Gains on single operations do not always carry over. The two programs take turns in one process, the order turned round
-every round; medians. Writes results/whole_networks_DEVICE.json: seconds with the table, with that operation always
-XLA's own ("native"), their ratio (above 1: the table's choice is faster), and the seconds to compile.
+every round; medians. What a step frees is kept for the next, as under `segjax train`. Writes
+results/whole_networks_DEVICE.json: seconds with the table, with that operation always XLA's own ("native"), their ratio
+(above 1: the table's choice is faster), and the seconds to compile.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import jax
 from against_torch import add_input_arguments, alternate, noise, segjax_train
 
+from segjax.core.host_memory import keep_freed_memory
 from segjax.inference.provenance import provenance
 from segjax.ops.formulation import TABLE, formulations
 
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one network")
     args = parser.parse_args()
+    keep_freed_memory()
 
     path = RESULTS / f"whole_networks_{jax.default_backend()}.json"
     records = json.loads(path.read_text()) if path.exists() else {}

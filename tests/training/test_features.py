@@ -129,13 +129,13 @@ def _flat(tree):
     return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def _cache(name: str, multipliers=None, dtype=jnp.float32, samples: int = SAMPLES):
+def _cache(name: str, multipliers=None, dtype=jnp.float32):
     model = create_model(name, 3, dtype=dtype)
     variables = model.init(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))
     state = TrainState(0, variables["params"], {k: v for k, v in variables.items() if k != "params"}, ())
     transform = make_train_transform(_config(True).augment, INFO, (SIDE, SIDE))
     multipliers = {"^encoder/": 0} if multipliers is None else multipliers
-    cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=samples, mesh=make_mesh())
+    cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=SAMPLES, mesh=make_mesh())
     batches = train_batches(Noise(), batch_size=4, crop_size=(SIDE, SIDE), seed=0, threads=1, numbered=True)
     return model, variables, cache, batches
 
