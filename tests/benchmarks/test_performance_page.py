@@ -72,6 +72,19 @@ def test_input_pipeline():
     assert f" {100 * waited:.1f} % of the time goes by waiting for data" in page()
 
 
+def test_memory_kept():
+    for name, one in json.loads((RESULTS / "host_memory_cpu.json").read_text()).items():
+        given_back, kept = one["returned"], one["kept"]
+        cells = [
+            f"`{name}`",
+            *(f"{1e3 * arm['seconds']:,.0f}" for arm in (given_back, kept)),
+            f"{one['returned / kept']:.2f}",
+            *(f"{arm['faults']:,.0f}" for arm in (given_back, kept)),
+            *(f"{arm['peak MiB']:,.0f}" for arm in (given_back, kept)),
+        ]
+        assert f"| {' | '.join(cells)} |" in page(), name
+
+
 def test_frozen_encoder():
     for name, one in json.loads((RESULTS / "frozen_encoder_cpu.json").read_text()).items():
         cells = [
