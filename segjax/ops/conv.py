@@ -18,6 +18,7 @@ from segjax.ops.conv_gradient import conv_by
 from segjax.ops.formulation import formulation
 from segjax.ops.geometry import Padding, Pair, check_image, check_positive, explicit_padding, pair
 from segjax.ops.halo import map_windows
+from segjax.ops.kept import gradient_kept
 from segjax.ops.precision import wide_type, widen
 from segjax.ops.shifts import shifts
 from segjax.ops.stem import fold_stride
@@ -71,15 +72,18 @@ def conv2d(
 
     kernel, pads = _seen_taps(x, kernel, stride, rate, pads)
     if row_shards() == 1 or (kernel.shape[0], stride[0], pads[0]) == (1, 1, (0, 0)):
-        return _conv(x, kernel, stride, rate, groups, pads)
-    return map_windows(
-        lambda part, kernel: _conv(part, kernel, stride, rate, groups, ((0, 0), pads[1])),
-        x,
-        kernel,
-        span=(kernel.shape[0] - 1) * rate[0] + 1,
-        stride=stride[0],
-        padding=pads[0],
-    )
+        y = _conv(x, kernel, stride, rate, groups, pads)
+    else:
+        y = map_windows(
+            lambda part, kernel: _conv(part, kernel, stride, rate, groups, ((0, 0), pads[1])),
+            x,
+            kernel,
+            span=(kernel.shape[0] - 1) * rate[0] + 1,
+            stride=stride[0],
+            padding=pads[0],
+        )
+    # Both gradients read it, and of many shifts.
+    return gradient_kept(y)
 
 
 def _seen_taps(x: jax.Array, kernel: jax.Array, stride: Pair, rate: Pair, pads: tuple[Pair, Pair]):

@@ -56,6 +56,7 @@ _UNMEASURED = {
     # Fewer products and no concatenation: the same on every backend.
     "join": (Rule("early"),),
     "relu_of_sum": (Rule(),),
+    "kept": (Rule(),),
 }
 TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
     "cpu": {
@@ -86,6 +87,7 @@ TABLE: Mapping[str, Mapping[str, tuple[Rule, ...]]] = {
         ),
         "join": (Rule("early", _NETWORKS),),
         "relu_of_sum": (Rule("select", _NETWORKS),),
+        "kept": (Rule("call", _NETWORKS),),
     },
     "gpu": _UNMEASURED,
     "tpu": _UNMEASURED,
@@ -110,7 +112,7 @@ def formulation(
 
     Args:
       operation: pointwise, depthwise, grouped, unstrided (what the others leave, at stride 1), stem,
-        kernel_gradient, join or relu_of_sum.
+        kernel_gradient, join, relu_of_sum or kept.
       channels: of the image or the result, the fewer.
       rate: the larger of rows' and columns'.
       taps: of the kernel.

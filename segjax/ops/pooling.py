@@ -16,6 +16,7 @@ from segjax.core.errors import ModelError
 from segjax.ops.ambient import row_shards
 from segjax.ops.geometry import Pair, check_image, check_positive, pair
 from segjax.ops.halo import map_windows
+from segjax.ops.kept import kept
 from segjax.ops.precision import wide_type, widen
 
 # A larger window takes XLA's own reduction, whose program does not grow with it.
@@ -212,7 +213,7 @@ def _fold(
     reach = [(k - 1) // s for k, s in zip(window, stride)]
     steps = [max(-(-(n + sum(p)) // s), count + r) for n, p, s, count, r in zip(size, pads, stride, windows, reach)]
     around = [(0, 0), *((r, n - count) for r, n, count in zip(reach, steps, windows)), (0, 0)]
-    arrays = [jnp.pad(array, around, constant_values=fill) for array, fill in arrays]
+    arrays = [jnp.pad(kept(array), around, constant_values=fill) for array, fill in arrays]
 
     def phase(row: int, column: int) -> jax.Array:
         total = jnp.zeros((batch, *steps, channels), arrays[-1].dtype)
