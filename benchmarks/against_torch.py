@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import pathlib
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,76 +27,21 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from rivals import RIVALS, build
+from subjects import AUX_WEIGHT, CLASSES, LEARNING_RATE, MOMENTUM, add_input_arguments, inference, noise, train_step
+from turns import add_turn_arguments, alternate, timed
 
-from segjax.benchmarking.limits import Limits, compare, measure_limits, must_move
-from segjax.benchmarking.train import Subject
-from segjax.core.config import Config, from_dict
+from segjax.benchmarking.limits import Limits, compare, measure_limits
 from segjax.core.host_memory import keep_freed_memory
-from segjax.core.registry import create_model
-from segjax.core.schema import IMAGE, LABEL, LOGITS, VALID
-from segjax.inference.provenance import provenance
-from segjax.tasks.semantic import SemanticTask
-from segjax.training.state import init_variables
-from segjax.training.throughput import device_memory_bytes, step_flops
+from segjax.training.throughput import device_memory_bytes
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-CLASSES, AUX_WEIGHT, LEARNING_RATE, MOMENTUM = 19, 0.4, 0.01, 0.9
-
-
-def segjax_train(name: str, images: np.ndarray, labels: np.ndarray, dtype: str) -> tuple[Callable[[], Any], dict]:
-    """(one step, {flops, nbytes, compile_seconds})."""
-    config = settings(images, dtype)
-    subject = Subject(
-        config,
-        model=create_model(name, CLASSES, dtype=jnp.dtype(dtype)),
-        task=SemanticTask(CLASSES, aux_weight=AUX_WEIGHT),
-        transform=None,
-        batch={IMAGE: images, LABEL: labels.astype(np.uint8), VALID: np.ones(len(images), bool)},
-    )
-    began = time.perf_counter()
-    subject.compiled  # noqa: B018 - compiles
-    seconds = time.perf_counter() - began
-    return (
-        lambda: jax.block_until_ready(subject.run()),
-        {"flops": subject.flops, "nbytes": subject.nbytes, "compile_seconds": seconds},
-    )
-
-
-def segjax_infer(name: str, images: np.ndarray, dtype: str) -> tuple[Callable[[], Any], dict]:
-    """(labels of the batch, {flops, nbytes, compile_seconds})."""
-    model = create_model(name, CLASSES, dtype=jnp.dtype(dtype))
-    variables = jax.device_put(init_variables(model, 0, images.shape[1:]))
-    placed = jax.device_put(images)
-
-    def labels(variables: Any, images: jax.Array) -> jax.Array:
-        return jnp.argmax(model.apply(variables, images)[LOGITS], axis=-1).astype(jnp.uint8)
-
-    began = time.perf_counter()
-    lowered = jax.jit(labels).lower(variables, placed)
-    compiled = lowered.compile()
-    seconds = time.perf_counter() - began
-    return (
-        lambda: jax.block_until_ready(compiled(variables, placed)),
-        {"flops": step_flops(lowered), "nbytes": must_move(compiled, 1), "compile_seconds": seconds},
-    )
-
-
-def settings(images: np.ndarray, dtype: str) -> Config:
-    """The train step's: plain SGD at a constant rate."""
-    return from_dict(
-        {
-            "data": {"crop_size": images.shape[1:3]},
-            "train": {"batch_size": len(images), "dtype": dtype},
-            "optim": {"name": "sgd", "learning_rate": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": 0.0},
-            "parallel": {"data": 1},
-        }
-    )
 
 
 class Torch:
     """The twin of a network on the same device, in one order of memory."""
 
-    def __init__(self, name: str, images: np.ndarray, labels: np.ndarray, dtype: str, channels_last: bool):
+    def __init__(self, name: str, args: argparse.Namespace, channels_last: bool):
+        images, labels = noise(args)
         gpu = torch.cuda.is_available()
         device = "cuda" if gpu else "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -109,7 +51,7 @@ class Torch:
         self.labels = torch.from_numpy(labels.astype(np.int64)).to(device)
         self.optimiser = torch.optim.SGD(self.network.parameters(), LEARNING_RATE, MOMENTUM)
         self.called = torch.compile(self.network) if gpu else self.network
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+        self.autocast = torch.autocast(device, torch.bfloat16, enabled=args.dtype == "bfloat16")
         self.wait = torch.cuda.synchronize if gpu else (lambda: None)
 
     def train(self) -> None:
@@ -136,50 +78,26 @@ class Torch:
         return labels
 
 
-def alternate(arms: dict[str, Callable[[], Any]], rounds: int, seconds: float = math.inf) -> dict[str, list[float]]:
-    """Seconds of each arm's calls, taking turns: so many rounds, but after three no longer than `seconds`."""
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
-    began = time.perf_counter()
-    order = list(arms)
-    for turn in range(rounds):
-        for arm in order:
-            start = time.perf_counter()
-            arms[arm]()
-            times[arm].append(time.perf_counter() - start)
-        order.reverse()
-        if turn >= 2 and time.perf_counter() - began > seconds:
-            break
-    return times
-
-
-def measure(name: str, mode: str, args: argparse.Namespace, limits: Limits) -> dict[str, Any]:
+def measure(name: str, mode: str, args: argparse.Namespace, limits: Limits, memory_kept: bool) -> dict[str, Any]:
     """The record of one network and mode."""
-    images, labels = noise(args)
-    if mode == "train":
-        ours, known = segjax_train(name, images, labels, args.dtype)
-    else:
-        ours, known = segjax_infer(name, images, args.dtype)
+    ours, known = (train_step if mode == "train" else inference)(name, args)
     orders = (True,) if torch.cuda.is_available() else (False, True)
-    theirs = {order: getattr(Torch(name, images, labels, args.dtype, order), mode) for order in orders}
+    theirs = {order: getattr(Torch(name, args, order), mode) for order in orders}
     ours(), ours()
     for call in theirs.values():
         call(), call()
     first = {order: alternate({"torch": call}, 3)["torch"] for order, call in theirs.items()}
     best = min(first, key=lambda order: statistics.median(first[order]))
-    load = os.getloadavg()[0]
-    times = alternate({"segjax": ours, "torch": theirs[best]}, args.rounds, args.seconds)
-    middle = {arm: statistics.median(found) for arm, found in times.items()}
-    return {
-        "segjax": middle["segjax"],
-        "torch": middle["torch"],
-        "ratio": middle["torch"] / middle["segjax"],
-        "fastest": {arm: min(found) for arm, found in times.items()},
-        "rounds": len(times["segjax"]),
+    record = timed({"segjax": ours, "torch": theirs[best]}, args, memory_kept)
+    record["versions"]["torch"] = torch.__version__
+    return record | {
+        "ratio": record["torch"] / record["segjax"],
         "torch_channels_last": best,
         "compile_seconds": known["compile_seconds"],
-        "load_before": round(load, 1),
-        **compare(middle["segjax"], limits, known["flops"], known["nbytes"]),
+        **compare(record["segjax"], limits, known["flops"], known["nbytes"]),
+        **limits.record,
         "device_memory": device_memory_bytes(),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -196,34 +114,13 @@ def markdown(records: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--size`, `--batch`, which `noise` reads."""
-    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
-    parser.add_argument("--batch", type=int, default=2)
-
-
-def noise(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """A batch: images float32 [B, H, W, 3], labels int64 [B, H, W]."""
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(args.batch, *args.size, 3)).astype(np.float32)
-    return images, rng.integers(0, CLASSES, (args.batch, *args.size))
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """`256x512` -> (256, 512)."""
-    height, width = text.split("x")
-    return int(height), int(width)
-
-
 def main() -> None:
-    keep_freed_memory()
+    memory_kept = keep_freed_memory()
     parser = argparse.ArgumentParser(description="segjax against PyTorch.")
     parser.add_argument("names", nargs="*", help="networks; default all")
     parser.add_argument("--mode", nargs="+", choices=("train", "infer"), default=["train", "infer"])
     add_input_arguments(parser)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=30.0, help="for the rounds of one network and mode")
+    add_turn_arguments(parser, rounds=15, seconds=30.0)
     parser.add_argument("--markdown", action="store_true", help="print the table of what was measured")
     parser.add_argument("--device", choices=("cpu", "gpu"), default=jax.default_backend(), help="of --markdown")
     args = parser.parse_args()
@@ -237,16 +134,13 @@ def main() -> None:
     for name in set(args.names) - set(RIVALS):
         parser.error(f"{name}: no twin; these have one: {', '.join(RIVALS)}")
 
-    threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = True
     limits = measure_limits(jnp.dtype(args.dtype))
     for name in args.names or RIVALS:
         for mode in args.mode:
-            record = measure(name, mode, args, limits)
-            circumstances = {"size": list(args.size), "batch": args.batch, "threads": threads, **provenance()}
-            circumstances["versions"]["torch"] = torch.__version__
-            networks.setdefault(name, {})[mode] = {**record, **limits.record, **circumstances}
+            record = measure(name, mode, args, limits, memory_kept)
+            networks.setdefault(name, {})[mode] = record
             print(f"{name:24} {mode:6} {record['ratio']:.2f}", file=sys.stderr, flush=True)
             ordered = {known: networks[known] for known in RIVALS if known in networks}
             path.write_text(

@@ -27,9 +27,9 @@ import cv2
 import jax
 import numpy as np
 import torch
-from against_torch import alternate
 from rivals import build
 from rivals.parameters import carry, random_variables
+from turns import alternate
 
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, IMAGENET_MEAN, IMAGENET_STD, LABEL, DatasetInfo

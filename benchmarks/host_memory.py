@@ -20,10 +20,10 @@ import sys
 import time
 from typing import Any
 
-from against_torch import add_input_arguments, noise, segjax_train
+from subjects import add_input_arguments, train_step
+from turns import circumstances
 
 from segjax.core.host_memory import keep_freed_memory
-from segjax.inference.provenance import provenance
 
 PATH = pathlib.Path(__file__).parent / "results" / "host_memory_cpu.json"
 
@@ -32,7 +32,7 @@ def steps(name: str, args: argparse.Namespace) -> dict[str, float]:
     """Medians of this process's steps."""
     if args.arm == "kept" and not keep_freed_memory():
         raise SystemExit("needs glibc, and no malloc setting in the environment")
-    step, _ = segjax_train(name, *noise(args), "float32")
+    step, _ = train_step(name, args)
     step(), step()
     seconds, faults = [], []
     for _ in range(args.calls):
@@ -51,7 +51,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     for turn in range(args.rounds):
         for arm in sorted(told, reverse=bool(turn % 2)):
             command = [sys.executable, __file__, name, f"--arm={arm}", f"--calls={args.calls}", f"--size={size}"]
-            command.append(f"--batch={args.batch}")
+            command += [f"--batch={args.batch}", f"--dtype={args.dtype}"]
             told[arm].append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
     middle = {arm: {key: statistics.median(one[key] for one in all_) for key in all_[0]} for arm, all_ in told.items()}
     return {
@@ -59,9 +59,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "returned / kept": middle["returned"]["seconds"] / middle["kept"]["seconds"],
         "rounds": args.rounds,
         "load before": round(load, 1),
-        "size": list(args.size),
-        "batch": args.batch,
-        **provenance(),
+        **circumstances(args),
     }
 
 

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from against_torch import add_input_arguments, noise, segjax_infer, segjax_train
+from subjects import add_input_arguments, inference, train_step
+from turns import circumstances
 
-from segjax.inference.provenance import provenance
+from segjax.core.host_memory import keep_freed_memory
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 CALLS, SHOWN = 3, 12
@@ -50,17 +51,15 @@ def main() -> None:
     parser.add_argument("names", nargs="+")
     parser.add_argument("--mode", nargs="+", choices=("train", "infer"), default=["infer"])
     add_input_arguments(parser)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
+    memory_kept = keep_freed_memory()
 
     path = RESULTS / f"profile_networks_{jax.default_backend()}.json"
     records = json.loads(path.read_text()) if path.exists() else {}
-    images, labels = noise(args)
     for name in args.names:
         for mode in args.mode:
-            ours = segjax_train(name, images, labels, args.dtype) if mode == "train" else None
-            call, _ = ours or segjax_infer(name, images, args.dtype)
+            call, _ = (train_step if mode == "train" else inference)(name, args)
             spent = profiled(call)
             kinds: collections.Counter[str] = collections.Counter()
             for instruction, time in spent.items():
@@ -70,9 +69,8 @@ def main() -> None:
                 "all": round(sum(spent.values()) / 1e3, 2),
                 "by kind": {kind: round(time / 1e3, 2) for kind, time in kinds.most_common(SHOWN)},
                 "dearest": {one: round(time / 1e3, 2) for one, time in spent.most_common(SHOWN)},
-                "size": list(args.size),
-                "batch": args.batch,
-                **provenance(),
+                "freed memory kept": memory_kept,
+                **circumstances(args),
             }
             print(name, mode, json.dumps({key: record[key] for key in ("all", "by kind", "dearest")}, indent=1))
             records.setdefault(name, {})[mode] = record

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
-import statistics
 
 import jax
-from against_torch import add_input_arguments, alternate, noise, segjax_train
+from subjects import add_input_arguments, train_step
+from turns import add_turn_arguments, timed
 
 from segjax.core.host_memory import keep_freed_memory
-from segjax.inference.provenance import provenance
 from segjax.ops.formulation import TABLE, formulations
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -31,34 +29,21 @@ def main() -> None:
     parser.add_argument("operation", choices=sorted(TABLE["cpu"]))
     parser.add_argument("--networks", nargs="+", default=["unet", "enet", "erfnet", "deeplabv3plus/resnet50"])
     add_input_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=20.0, help="for the rounds of one network")
+    add_turn_arguments(parser, rounds=7, seconds=20.0)
     args = parser.parse_args()
-    keep_freed_memory()
+    memory_kept = keep_freed_memory()
 
     path = RESULTS / f"whole_networks_{jax.default_backend()}.json"
     records = json.loads(path.read_text()) if path.exists() else {}
-    images, labels = noise(args)
     for name in args.networks:
         arms, compiling = {}, {}
         for arm, choice in (("table", {}), ("native", {args.operation: "native"})):
             with formulations(**choice):
-                arms[arm], known = segjax_train(name, images, labels, "float32")
+                arms[arm], known = train_step(name, args)
             compiling[arm] = known["compile_seconds"]
             arms[arm]()
-        load = os.getloadavg()[0]
-        times = alternate(arms, args.rounds, args.seconds)
-        middle = {arm: statistics.median(found) for arm, found in times.items()}
-        record = {
-            **middle,
-            "native / table": middle["native"] / middle["table"],
-            "compile seconds": compiling,
-            "rounds": len(times["table"]),
-            "load before": round(load, 1),
-            "size": list(args.size),
-            "batch": args.batch,
-            **provenance(),
-        }
+        record = timed(arms, args, memory_kept)
+        record |= {"native / table": record["native"] / record["table"], "compile seconds": compiling}
         print(f"{args.operation} {name}: {record['native / table']:.2f}", flush=True)
         records.setdefault(args.operation, {})[name] = record
         path.write_text(json.dumps(records, indent=1) + "\n")
