@@ -32,6 +32,7 @@ import numpy as np
 from segjax.convert import maps
 from segjax.convert.read import read_weights
 from segjax.core.errors import ModelError, WeightsError, suggest
+from segjax.core.paths import named_leaves, path_name
 from segjax.core.registry import create_model
 from segjax.models.base import init_shapes, layers
 from segjax.nn.conv import UpConv
@@ -100,7 +101,7 @@ def fill(
     if into not in modules:
         raise ModelError(f"into: the network has no submodule {into!r}.{suggest(into, modules)}")
     target = modules[into]
-    shapes = _flat(init_shapes(model))
+    shapes = named_leaves(init_shapes(model))
     inner = f"{into}/" if into else ""
     ours = {name: leaf.shape for name, leaf in shapes.items() if name.partition("/")[2].startswith(inner)}
     fresh = {name for name in ours if any(re.search(regex, name.partition("/")[2]) for regex in _regexes(reinit, ours))}
@@ -138,10 +139,12 @@ def fill(
         variables = init_shapes(model)
     else:
         variables = initialise(lambda key, x: model.init(key, x), jax.random.key(seed), model.example)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: np.array(values[_path(path)], np.float32, order="C") if _path(path) in values else leaf,
-        variables,
-    )
+
+    def filled(path: Any, leaf: jax.Array) -> np.ndarray | jax.Array:
+        value = values.get(path_name(path))
+        return leaf if value is None else np.array(value, np.float32, order="C")
+
+    return jax.tree_util.tree_map_with_path(filled, variables)
 
 
 def list_maps() -> list[str]:
@@ -220,14 +223,6 @@ def _regexes(patterns: Iterable[str], ours: Mapping[str, Any]) -> list[str]:
             example = min(ours).partition("/")[2]
             raise WeightsError(f"reinit: {pattern!r} finds nothing; paths look like {example!r}.")
     return patterns
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _name(rules: ModuleType) -> str:

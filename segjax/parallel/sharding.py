@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import ConfigError
+from segjax.core.paths import named_leaves, path_name
 from segjax.parallel.mesh import DATA, FSDP, SPATIAL
 
 SMALLEST_SPLIT = 2**16
@@ -54,7 +55,7 @@ def state_sharding(mesh: Mesh, state: Any, rules: Mapping[str, int | None] | Non
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         if parts == 1:
             return replicated(mesh)
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         chosen = next(((pattern, axis) for pattern, axis in patterns if pattern.search(name)), None)
         if chosen is None:
             divisible = [axis for axis, length in enumerate(leaf.shape) if length % parts == 0]
@@ -78,7 +79,7 @@ def state_sharding(mesh: Mesh, state: Any, rules: Mapping[str, int | None] | Non
 
 def check_rules(rules: Mapping[str, int | None], state: Any) -> None:
     """Raises ConfigError for a rule that no leaf of the whole state goes by."""
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(state)]
+    names = list(named_leaves(state))
     for pattern in rules:
         if not any(map(_compiled(pattern).search, names)):
             raise ConfigError(f"config.parallel.rules: {pattern!r} matches nothing; paths look like {names[1]!r}.")

@@ -27,8 +27,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from segjax.core.errors import CheckpointError, StorageError
+from segjax.core.paths import named_leaves
 from segjax.core.schema import DatasetInfo
-from segjax.training.optim import named_leaves
 from segjax.training.state import TrainState
 
 FOLDER = "checkpoints"

@@ -18,11 +18,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import ConfigError
+from segjax.core.paths import named_leaves, path_name
 from segjax.core.schema import IMAGE, LABEL, SAMPLE, VALID
 from segjax.parallel.mesh import DATA, line_mesh
 from segjax.parallel.sharding import replicated
 from segjax.training.forward import feature_key, forward
-from segjax.training.optim import frozen_mask, named_leaves, path_name
+from segjax.training.optim import frozen_mask
 from segjax.training.state import TrainState
 from segjax.training.step import Transform
 
@@ -35,7 +36,8 @@ class FeatureCache:
 
     The encoder runs as in evaluation, on this process's devices, where a batch has an image that was not seen before;
     else rows are copied. Kept are the labels as augmentation leaves them and what training reads of encoder and image,
-    in the type it is computed in. Each process keeps what it has met. A resumed run computes it again.
+    in the type it is computed in. Each process keeps what it has met. A resumed run computes it again; of an image
+    smaller than the crop at another random place in it.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from optax import contrib
 
 from segjax.core.config import Optim
 from segjax.core.errors import ConfigError
+from segjax.core.paths import named_leaves, path_name
 
 
 def make_optimizer(config: Optim, schedule: Callable[[Any], Any], params: Any) -> optax.GradientTransformation:
@@ -118,16 +119,6 @@ def rate_factors(params: Any, multipliers: Mapping[str, float]) -> Any:
 def frozen_mask(params: Any, multipliers: Mapping[str, float]) -> Any:
     """True for the leaves whose learning-rate factor is 0."""
     return jax.tree.map(lambda factor: factor == 0, rate_factors(params, multipliers))
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """`encoder/stem/conv/kernel` for a pytree's key path."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """{path: leaf} of a pytree, paths as `path_name` writes them."""
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _compiled(pattern: str, params: Any, key: str) -> re.Pattern[str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from segjax.core.config import Init
 from segjax.core.errors import CheckpointError, ConfigError, suggest
+from segjax.core.paths import named_leaves, path_name
 from segjax.training.checkpoint import read_checkpoint
-from segjax.training.optim import named_leaves, path_name
 
 SHOWN = 3  # culprits an error names
 

@@ -30,8 +30,9 @@ def test_networks_against_pytorch():
         assert line in lines, line
 
 
-def test_gradients_in_whole_networks():
-    for name, one in json.loads((RESULTS / "whole_networks_cpu.json").read_text())["kernel_gradient"].items():
+@pytest.mark.parametrize("operation", ["kernel_gradient", "kept"])
+def test_gradients_in_whole_networks(operation):
+    for name, one in json.loads((RESULTS / "whole_networks_cpu.json").read_text())[operation].items():
         row = f"| `{name}` | {1e3 * one['native']:,.0f} | {1e3 * one['table']:,.0f} | {one['native / table']:.2f} |"
         assert row in page(), row
 
