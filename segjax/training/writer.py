@@ -60,9 +60,7 @@ class Writer:
         write_text(self._path, "".join(_lines_until(self._path, resume_step)))
         self._file = self._path.open("a", encoding="utf-8")
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(
+            self._events = _summary_writer()(
                 str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1 if resume_step else None
             )
 
@@ -173,6 +171,19 @@ def _lines_until(path: Path, step: int) -> list[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _summary_writer() -> type:
+    """tensorboardX's. Where torch is installed, it imports that for the name of a type: seconds of a run's start."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _start_wandb(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_tensorboard_events_hold_the_scalars(tmp_path: Path) -> None:
     data = events.read_bytes()
     assert b"train/loss" in data
     assert b"train/names" not in data
+
+
+def test_events_need_no_torch(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="not installed, so that nothing can import it")
+    program = (
+        "import sys; from segjax.training.writer import Writer; Writer(sys.argv[1]).close(); "
+        "print('torch' in sys.modules); import torch"
+    )
+    told = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "False"
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
