@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks.rivals import RIVALS, build
-from benchmarks.rivals.parameters import carry, random_variables
 from segjax.core.registry import create_model
 from segjax.core.schema import AUX_LOGITS, LOGITS
 from segjax.models.base import init_shapes
 from segjax.models.count import cost
 
 torch = pytest.importorskip("torch", reason="the rivals are PyTorch networks")
+from benchmarks.rivals.parameters import carry, random_variables  # noqa: E402 - imports torch
 
 CLASSES = 11
 # A multiple of every stride, and larger than every atrous rate at its stride: taps that meet nothing but padding are
