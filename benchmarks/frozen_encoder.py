@@ -19,13 +19,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from subjects import CLASSES, add_input_arguments, host_batch, subject
+from subjects import add_input_arguments, host_batch, network, subject
 from turns import add_turn_arguments, timed
 
 from segjax.core.host_memory import keep_freed_memory
-from segjax.core.registry import create_model
 from segjax.core.schema import SAMPLE
 from segjax.training.features import FeatureCache
 
@@ -37,8 +35,9 @@ FROZEN = {"^encoder/": 0.0}
 def arms(name: str, args: argparse.Namespace) -> tuple[dict[str, Callable[[], Any]], int]:
     """The steps by name, and how many bytes an image's features take."""
     trained, frozen = subject(name, args), subject(name, args, multipliers=FROZEN)
-    model = create_model(name, CLASSES, dtype=jnp.dtype(args.dtype))
-    cache = FeatureCache(model, None, frozen.state, multipliers=FROZEN, samples=args.batch, mesh=frozen.mesh)
+    cache = FeatureCache(
+        network(name, args), None, frozen.state, multipliers=FROZEN, samples=args.batch, mesh=frozen.mesh
+    )
     numbered = host_batch(args) | {SAMPLE: np.arange(args.batch, dtype=np.int32)}
     features = cache(numbered)
     cached = subject(name, args, multipliers=FROZEN, batch=features)

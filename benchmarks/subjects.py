@@ -18,6 +18,7 @@ from segjax.benchmarking.train import Subject
 from segjax.core.config import from_dict
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, LOGITS, VALID
+from segjax.models.base import Network
 from segjax.tasks.semantic import SemanticTask
 from segjax.training.state import init_variables
 from segjax.training.throughput import step_flops
@@ -50,6 +51,11 @@ def host_batch(args: argparse.Namespace) -> dict[str, np.ndarray]:
     return {IMAGE: images, LABEL: labels.astype(np.uint8), VALID: np.ones(len(images), bool)}
 
 
+def network(name: str, args: argparse.Namespace) -> Network:
+    """Computes in `args.dtype`."""
+    return create_model(name, CLASSES, dtype=jnp.dtype(args.dtype))
+
+
 def subject(
     name: str,
     args: argparse.Namespace,
@@ -74,7 +80,7 @@ def subject(
     )
     return Subject(
         config,
-        model=create_model(name, CLASSES, dtype=jnp.dtype(args.dtype)),
+        model=network(name, args),
         task=SemanticTask(CLASSES, aux_weight=AUX_WEIGHT),
         transform=None,
         batch=host_batch(args) if batch is None else batch,
@@ -95,7 +101,7 @@ def train_step(name: str, args: argparse.Namespace) -> tuple[Callable[[], Any], 
 
 def inference(name: str, args: argparse.Namespace) -> tuple[Callable[[], Any], dict[str, Any]]:
     """(labels of the batch, {flops, nbytes, compile_seconds})."""
-    model = create_model(name, CLASSES, dtype=jnp.dtype(args.dtype))
+    model = network(name, args)
     images, _ = noise(args)
     variables = jax.device_put(init_variables(model, 0, images.shape[1:]))
     placed = jax.device_put(images)

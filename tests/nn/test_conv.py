@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import ModelError
+from segjax.core.paths import named_leaves
 from segjax.nn.conv import Conv, ConvNorm, GlobalConv, SeparableConv, UpConv
 
 torch = pytest.importorskip("torch")
@@ -16,8 +17,7 @@ KEY = jax.random.key(0)
 
 
 def shapes(variables):
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+    return {name: leaf.shape for name, leaf in named_leaves(variables).items()}
 
 
 def traced(layer, shape, **how):

@@ -13,6 +13,7 @@ from segjax.cli.assembly import make_batches
 from segjax.cli.main import main
 from segjax.core.config import Config, from_dict
 from segjax.core.errors import ConfigError, ModelError
+from segjax.core.paths import named_leaves
 from segjax.core.registry import create_model
 from segjax.core.schema import DatasetInfo
 from segjax.data.augment import make_train_transform
@@ -120,13 +121,9 @@ def test_a_resumed_run_computes_them_again(tmp_path) -> None:
 
 def test_batch_statistics_of_the_encoder_stay(tmp_path) -> None:
     state = _train(tmp_path, _config(True), "deeplabv3plus/test")
-    means = {key: leaf for key, leaf in _flat(state.model_state).items() if key.endswith("mean")}
+    means = {key: leaf for key, leaf in named_leaves(state.model_state).items() if key.endswith("mean")}
     assert all((leaf == 0).all() for key, leaf in means.items() if "encoder/" in key)
     assert any((leaf != 0).any() for key, leaf in means.items() if "encoder/" not in key)
-
-
-def _flat(tree):
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _cache(name: str, multipliers=None, dtype=jnp.float32):
