@@ -12,7 +12,7 @@ import numpy as np
 from segjax.core.errors import DataError
 from segjax.data import builders
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import class_ids, raw_label, read_image
+from segjax.data.decode import class_ids, open_image, raw_label
 from segjax.data.layout import Layout, Sample
 
 
@@ -110,7 +110,7 @@ class _Examiner:
 
     def _image(self, split: str, sample: Sample) -> np.ndarray | None:
         try:
-            _, image = read_image(sample.image, self.channels)
+            image = open_image(sample.image, self.channels)
         except DataError as error:
             self.report("unreadable or unfit image", str(error))
             return None

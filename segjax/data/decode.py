@@ -25,6 +25,9 @@ _PNG = b"\x89PNG"
 _ORIENTATION = 0x0112  # EXIF tag
 # RGB order from the decoder itself, a pass over the image less; the depth, and the image as it lies, are the file's.
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+# The row filter that is fastest to undo in a photograph; at this level it is not larger than what PIL writes.
+_UP_FILTERED = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 6)
+_BYTES_FOR_SPEED = 1.25  # a PNG that would grow by more keeps its own bytes (a palette's 8 bits a pixel, say)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -38,30 +41,30 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_image(path: Path, channels: int | None = None) -> tuple[bytes, np.ndarray]:
-    """Opens one image file, checking that it is whole.
+def open_image(path: Path, channels: int | None = None) -> np.ndarray:
+    """The image of one file, checked to be whole: uint8, uint16 or float32 [H, W, C].
 
-    Returns the bytes to store (the file's own when a plain decode of them gives the array, otherwise PNG or npy) and
-    the array, uint8, uint16 or float32 [H, W, C]. `channels` None drops a PNG's alpha; a number keeps four channels
-    if it is 4, and repeats a grey image if it is 3.
+    `channels` None drops a PNG's alpha; a number keeps four channels if it is 4, and repeats a grey image if it is 3.
 
     Raises:
       DataError: for an unreadable or truncated file, or channels that do not fit.
     """
-    data = read_bytes(path)
-    if data.startswith(_NPY) or data[:4] in (b"II*\0", b"MM\0*"):
-        array = _standard_type(read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data), path)
-        kept = False
-    elif data.startswith((_PNG, _JPEG)):
-        upright = _check_whole(path, data)
-        array = decode_image(data) if upright else _decode(data, cv2.IMREAD_COLOR_RGB)
-        kept = upright
-    else:
-        raise DataError(f"{path}: not a PNG, JPEG, TIFF or npy file; convert it to one of them.")
-    fitted = _fit_channels(array, channels, path, alpha=data.startswith(_PNG))
-    if kept and fitted.shape == array.shape:
-        return data, fitted
-    return encode_image(fitted), fitted
+    return _open_image(path, channels)[1]
+
+
+def read_image(path: Path, channels: int | None = None) -> tuple[bytes, np.ndarray]:
+    """Opens one image file as `open_image` does, to be stored.
+
+    Returns the bytes to store, whose plain decode gives the array, and the array. A JPEG keeps its bytes where that is
+    so; others are written anew so that they decode fast, unless a PNG would grow much by it.
+    """
+    data, array = _open_image(path, channels)
+    if data is not None and data.startswith(_JPEG):
+        return data, array
+    encoded = encode_image(array)
+    if data is not None and len(encoded) > _BYTES_FOR_SPEED * len(data):
+        return data, array
+    return encoded, array
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -75,7 +78,7 @@ def encode_image(array: np.ndarray) -> bytes:
     """Lossless bytes of [H, W, C]: PNG where PNG can hold it (1, 3 or 4 channels of uint8 or uint16), else npy."""
     if array.dtype in (np.uint8, np.uint16) and array.shape[-1] in (1, 3, 4):
         code = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[array.shape[-1]]
-        ok, data = cv2.imencode(".png", array if code is None else cv2.cvtColor(array, code))
+        ok, data = cv2.imencode(".png", array if code is None else cv2.cvtColor(array, code), _UP_FILTERED)
         assert ok, f"PNG of {array.shape} {array.dtype}"
         return data.tobytes()
     buffer = io.BytesIO()
@@ -142,6 +145,21 @@ def read_npy(path: Path, data: bytes) -> np.ndarray:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path}: damaged npy file ({_first_line(error)}); write it again with np.save.") from error
+
+
+def _open_image(path: Path, channels: int | None) -> tuple[bytes | None, np.ndarray]:
+    """The file's bytes if a plain decode of them gives the array, else None; the array."""
+    data = read_bytes(path)
+    if data.startswith(_NPY) or data[:4] in (b"II*\0", b"MM\0*"):
+        array = _standard_type(read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data), path)
+        plain = False
+    elif data.startswith((_PNG, _JPEG)):
+        plain = _check_whole(path, data)
+        array = decode_image(data) if plain else _decode(data, cv2.IMREAD_COLOR_RGB)
+    else:
+        raise DataError(f"{path}: not a PNG, JPEG, TIFF or npy file; convert it to one of them.")
+    fitted = _fit_channels(array, channels, path, alpha=data.startswith(_PNG))
+    return data if plain and fitted.shape == array.shape else None, fitted
 
 
 def _raw_label(path: Path, data: bytes, layout: Layout) -> np.ndarray:

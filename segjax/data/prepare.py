@@ -30,7 +30,7 @@ _STORAGE = (
     errno.EEXIST,
     errno.EIO,
 )
-_FORMAT = 1  # changes when what is written changes, so that old copies are not read
+_FORMAT = 2  # changes when what is written changes, so that old copies are not read
 
 
 def default_cache() -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 
 from segjax.core.errors import DataError
 from segjax.core.schema import DatasetInfo
-from segjax.data.decode import read_image
+from segjax.data.decode import open_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 
@@ -21,7 +21,7 @@ def load_image(path: str | Path, info: DatasetInfo) -> np.ndarray:
       DataError: a file that is missing, damaged, or of other channels or another depth than the network's.
     """
     path = Path(path)
-    _, image = read_image(path, 4 if info.channels == 4 else None)
+    image = open_image(path, 4 if info.channels == 4 else None)
     return check_image(image, info, str(path))
 
 

@@ -23,7 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import encode_label, raw_label, read_image, read_label
+from segjax.data.decode import encode_label, open_image, raw_label, read_image, read_label
 from segjax.data.layout import Layout, Sample, require_labels
 
 _AHEAD = 16  # samples read ahead of the writer
@@ -75,7 +75,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         require_labels(layout)
         self.name = layout.name
         self._layout = layout
-        _, image = read_image(layout.first().image, layout.channels)
+        image = open_image(layout.first().image, layout.channels)
         self.channels, self.image_dtype = image.shape[-1], image.dtype.name
         self.counts = {split: SplitCounts.zeros(len(layout.classes), self.channels) for split in layout.splits}
         super().__init__(data_dir=data_dir)
