@@ -61,8 +61,8 @@ class Case:
 
 
 CASES = (
-    Case("jpg", (360, 480), (352, 352), files=367, images=480),
-    Case("png", (360, 480), (352, 352), files=367, images=480),
+    Case("jpg", (360, 480), (352, 352), files=367, images=1440),
+    Case("png", (360, 480), (352, 352), files=367, images=1440),
     Case("jpg", (1024, 2048), (512, 1024), files=24, images=48),
     Case("png", (1024, 2048), (512, 1024), files=24, images=48),
 )
