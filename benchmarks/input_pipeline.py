@@ -146,9 +146,14 @@ class FileSource:
 
 
 def segjax_batches(folder: pathlib.Path, case: Case, windows: list[Window] | None, *, prepared: bool) -> Batches:
-    """`train_batches` with its defaults; with `windows` given in the files' order (the windows stay its own)."""
+    """`train_batches` with its defaults, freed memory kept as in every `segjax` command.
+
+    With `windows` given it is in the files' order (the windows stay its own).
+    """
+    from segjax.core.host_memory import keep_freed_memory
     from segjax.data.pipeline import train_batches
 
+    keep_freed_memory()
     if prepared:
         source = open_prepared(folder).split("train")
     else:
