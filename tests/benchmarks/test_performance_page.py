@@ -73,6 +73,13 @@ def test_input_pipeline():
     assert f" {100 * waited:.1f} % of the time goes by waiting for data" in page()
 
 
+def test_png_filters():
+    for name, one in json.loads((RESULTS / "png_filters.json").read_text()).items():
+        up, none = one["ways"]["up, 6"], one["ways"]["none, 6"]
+        cells = [f"{way[key]:.2f}" for way in (up, none) for key in ("decode / Pillow's", "bytes / Pillow's")]
+        assert f"| {name} | {' | '.join(cells)} |" in page(), (name, cells)
+
+
 def test_memory_kept():
     for name, one in json.loads((RESULTS / "host_memory_cpu.json").read_text()).items():
         given_back, kept = one["returned"], one["kept"]
