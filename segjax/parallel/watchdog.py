@@ -11,6 +11,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,8 @@ from segjax.core.errors import EXIT_RESUME, SegjaxError
 
 PREFIX = "segjax/heartbeat/"
 EXIT_ABORT = 128 + signal.SIGABRT
+# The status codes (absl) of lost connections, with which XLA's messages begin.
+_BROKEN = re.compile("(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 
 
 class Store(Protocol):
@@ -217,12 +220,10 @@ class Watchdog:
 
     def _failed(self, error: BaseException) -> None:
         """Ends the process with the error, or with the partner's loss that caused it."""
-        import jax
-
         with self._lock:
             self._mine.patient = True  # this process will not move, and says why itself
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            # A collective breaks off when a connection does, before the partner counts as lost: the judge names it.
+        if _broke_off(error):
+            # A collective does when a connection does, before the partner counts as lost: the judge names it.
             self._threads[1].join(self.heartbeat + 8 * self.interval)
         expected = isinstance(error, SegjaxError | KeyboardInterrupt)
         status = 2 if isinstance(error, SegjaxError) else 130 if isinstance(error, KeyboardInterrupt) else 1
@@ -268,6 +269,15 @@ class Watchdog:
             f"{self._who(self.process)} aborted at step {self._mine.step} ({self._mine.doing}); see the lines above.",
             EXIT_ABORT,
         )
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether the error may be a collective's: jax raises ValueError for one that fails while it is dispatched."""
+    import jax
+
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return "RESOURCE_EXHAUSTED" not in str(error)
+    return isinstance(error, ValueError) and _BROKEN.match(str(error)) is not None
 
 
 def _listens(address: str) -> bool:

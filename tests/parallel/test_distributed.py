@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import pytest
 
 from segjax.core.errors import EXIT_RESUME, ClusterError
@@ -324,6 +325,25 @@ def test_the_threads_end_a_process_that_lost_another():
     assert said[0][0].startswith("process 1 (n1) stopped answering;")
     assert "at step 9 (train step)" in said[0][0]
     assert json.loads(store.values[f"{PREFIX}0"])["left"]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (jax.errors.JaxRuntimeError("INTERNAL: Gloo AllReduce failed: Connection closed by peer"), True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"), True),  # while it is dispatched
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 3 GB"), False),
+        (ValueError("INVALID_ARGUMENT: shapes"), False),
+    ],
+)
+def test_a_collective_that_breaks_off_is_the_partners_loss(error, lost):
+    said = []
+    dog = Watchdog(0, ["n0", "n1"], heartbeat=0.6, store=Memory(), end=lambda *words: said.append(words))
+    with pytest.raises(type(error)), dog:
+        raise error
+    message, status = said[0]
+    assert message.startswith("process 1 (n1) stopped answering" if lost else "process 0 (n0) failed at step 0")
+    assert status == (EXIT_RESUME if lost else 1)
 
 
 def test_one_process_has_no_watchdog():
