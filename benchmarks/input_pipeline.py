@@ -8,8 +8,9 @@ that has tensorflow; without it that side is left out. Every side is a process o
 another's round runs; rounds alternate. A round ends when the batches are there and the side's queues are as full as
 they were before, so that the CPU time (user + system, worker processes included) is that of the images counted.
 
-Prints a table, writes results/input_cpu.json: medians of CPU ms an image and of images/s, and the ratios of CPU time
-other / segjax, round by round, above 1 where segjax needs less. `--only` measures one case again, keeps the rest.
+Prints a table, writes results/input_cpu.json: medians of CPU ms an image and of images/s, the ratios of CPU time
+other / segjax, round by round, above 1 where segjax needs less, and what preparing segjax's copy took. `--only`
+measures one case again, keeps the rest.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ images on one thread, in ms an image, bytes, and encoding time, with what Pillow
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import time
 import cv2
 import numpy as np
 from PIL import Image
+from subjects import size_of
 from turns import alternate
 
 from segjax.data.decode import decode_image, open_image
@@ -63,18 +65,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="PNG row filters and what they cost to undo.")
     parser.add_argument("name", help="of the record")
     parser.add_argument("--images", type=pathlib.Path, required=True)
-    parser.add_argument("--size", help="HxW; default: the images' own")
+    parser.add_argument("--size", type=size_of, metavar="HxW", help="default: the images' own")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     load = round(os.getloadavg()[0], 1)
-    images = pictures(args.images, args.count, tuple(map(int, args.size.split("x"))) if args.size else None)
+    images = pictures(args.images, args.count, args.size)
 
     ways = {"Pillow": by_pillow}
     for name in FILTERS:
         for level in LEVELS if name == "up" else (6,):
-            ways[f"{name}, {level}"] = lambda image, name=name, level=level: by_cv2(image, name, level)
+            ways[f"{name}, {level}"] = functools.partial(by_cv2, row_filter=name, level=level)
     files, rows = {}, {}
     for name, encode in ways.items():
         start = time.perf_counter()
@@ -83,9 +85,8 @@ def main() -> None:
         for image, data in zip(images, files[name]):
             np.testing.assert_array_equal(decode_image(data), image)
         rows[name] = {"encode_ms": 1e3 * taken / len(images), "bytes": sum(map(len, files[name])) / len(images)}
-    times = alternate(
-        {name: lambda files=files[name]: [decode_image(data) for data in files] for name in ways}, args.rounds
-    )
+    arms = {name: lambda stored=stored: [decode_image(data) for data in stored] for name, stored in files.items()}
+    times = alternate(arms, args.rounds)
     for name, row in rows.items():
         row["decode_ms"] = 1e3 * statistics.median(times[name]) / len(images)
         row["decode / Pillow's"] = statistics.median(a / b for a, b in zip(times[name], times["Pillow"]))

@@ -28,12 +28,13 @@ CLASSES, AUX_WEIGHT, LEARNING_RATE, MOMENTUM = 19, 0.4, 0.01, 0.9
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """`--size`, `--batch`, `--dtype`: what `args` is asked for below."""
-    parser.add_argument("--size", type=_size_of, default=(256, 256), metavar="HxW")
+    parser.add_argument("--size", type=size_of, default=(256, 256), metavar="HxW")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
 
 
-def _size_of(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
+    """(512, 1024) of "512x1024"; a `type` of argparse."""
     height, width = text.split("x")
     return int(height), int(width)
 

@@ -25,7 +25,7 @@ _PNG = b"\x89PNG"
 _ORIENTATION = 0x0112  # EXIF tag
 # RGB order from the decoder itself, a pass over the image less; the depth, and the image as it lies, are the file's.
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-# Decodes in 0.6 to 0.75 of the time of an encoder's usual choice, at about its size (benchmarks/png_filters.py).
+# Decodes in 0.6 to 0.75 of the time of what Pillow writes, at about its size (benchmarks/png_filters.py).
 _UP_FILTERED = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_COMPRESSION, 6)
 _BYTES_FOR_SPEED = 1.25  # a PNG that would grow by more keeps its own bytes (a palette's 8 bits a pixel, say)
 

@@ -223,7 +223,7 @@ class Watchdog:
         with self._lock:
             self._mine.patient = True  # this process will not move, and says why itself
         if _broke_off(error):
-            # A collective does when a connection does, before the partner counts as lost: the judge names it.
+            # A connection is gone before the partner counts as lost: the judge names it.
             self._threads[1].join(self.heartbeat + 8 * self.interval)
         expected = isinstance(error, SegjaxError | KeyboardInterrupt)
         status = 2 if isinstance(error, SegjaxError) else 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -19,6 +19,7 @@ import pytest
 
 from segjax.cli.models import WRITE_PAGE, read_figures
 from segjax.core.errors import ModelError, SizeError
+from segjax.core.paths import named_leaves
 from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
 from segjax.ops.enlarged import Enlarged, left_small, whole
@@ -259,9 +260,9 @@ def test_training_is_finite_and_not_traced_again(compiled):
 def test_gradient_reaches_every_parameter(compiled):
     excused = getattr(compiled.module, "ZERO_GRADIENT", {}).get(compiled.variant, "^$")
     paths = [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), first, second)
-        for (path, first), second in zip(
-            jax.tree_util.tree_leaves_with_path(compiled.outcomes[0][3]), jax.tree.leaves(compiled.outcomes[1][3])
+        (name, first, second)
+        for (name, first), second in zip(
+            named_leaves(compiled.outcomes[0][3]).items(), jax.tree.leaves(compiled.outcomes[1][3])
         )
     ]
     # A convolution's bias before batch normalisation has a gradient of rounding errors only: far below any other.

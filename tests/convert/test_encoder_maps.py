@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.convert.maps import densenet, mobilenet, vgg, xception
+from segjax.core.paths import named_leaves
 from segjax.models.encoders import create_encoder
 
 # Indices of torchvision's convolutions in `features`.
@@ -21,9 +22,7 @@ BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 def modules(encoder):
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
     params = jax.eval_shape(encoder.init, jax.random.key(0), images)["params"]
-    paths = (jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in
-             jax.tree_util.tree_leaves_with_path(params))  # fmt: skip
-    return {path.rpartition("/")[0] for path in paths}
+    return {name.rpartition("/")[0] for name in named_leaves(params)}
 
 
 @pytest.mark.parametrize(("name", "indices"), [("vgg16", VGG16_BN), ("vgg16_plain", VGG16)])

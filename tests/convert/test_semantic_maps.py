@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segjax.convert.maps import deconvnet, segnet, smp, vainf
+from segjax.core.paths import path_name
 from segjax.core.registry import create_model
 from segjax.models.base import init_shapes
 
@@ -93,7 +94,7 @@ def test_every_module_has_its_place(case):
     rules, name, fields, names = CASES[case]
     model = create_model(name, 5, **fields)
     params = jax.tree_util.tree_leaves_with_path(init_shapes(model)["params"])
-    ours = {jax.tree_util.keystr(path[:-1], simple=True, separator="/") for path, _ in params}
+    ours = {path_name(path[:-1]) for path, _ in params}
     places = [rules.rename(name, model) for name in names]
     assert len(places) == len(set(places))
     assert set(places) == ours

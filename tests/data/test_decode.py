@@ -49,11 +49,14 @@ def _read(path, layout):
     return data, ids
 
 
-def _row_filters(data, array):
-    """The filters that a PNG of one IDAT has: each row's first byte (PNG specification, 9.2: 0 none, 2 up)."""
+def _filtered_rows(data):
+    """The rows of a PNG of one IDAT, each after its filter's number (PNG specification, 9.2: 0 none, 2 up)."""
     start = data.index(b"IDAT")
-    rows = zlib.decompress(data[start + 4 : start + 4 + int.from_bytes(data[start - 4 : start], "big")])
-    return set(rows[:: 1 + array[0].nbytes])
+    return zlib.decompress(data[start + 4 : start + 4 + int.from_bytes(data[start - 4 : start], "big")])
+
+
+def _filters(data, array):
+    return set(_filtered_rows(data)[:: 1 + array[0].nbytes])
 
 
 class TestLabels:
@@ -61,7 +64,7 @@ class TestLabels:
         ids = _ids()
         data, read = _read(_save(tmp_path / "a.png", ids), _layout(tmp_path))
         np.testing.assert_array_equal(read, ids)
-        assert _row_filters(data, ids) == {0}
+        assert _filtered_rows(data) == b"".join(b"\0" + row.tobytes() for row in ids)
 
     def test_palette_gives_indices_not_colours(self, tmp_path):
         ids = _ids()
@@ -158,7 +161,7 @@ class TestImages:
         }[kind]
         path = _save(tmp_path / "a.png", array)
         data, image = decode.read_image(path)
-        assert _row_filters(data, array) == {2}
+        assert _filters(data, array) == {2}
         assert image.dtype == array.dtype
         np.testing.assert_array_equal(image, array.reshape(5, 7, -1))
         np.testing.assert_array_equal(decode.decode_image(data), image)
@@ -204,6 +207,7 @@ class TestImages:
         data, image = decode.read_image(path, 4)
         np.testing.assert_array_equal(image, array)
         np.testing.assert_array_equal(decode.decode_image(data), image)
+        assert _filters(data, array) == {2}
 
     def test_grey_among_rgb_is_repeated(self, tmp_path):
         array = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
