@@ -48,7 +48,13 @@ def make_batches(config: Config, dataset: Dataset, mesh: Any) -> TrainIterator:
 
 
 def make_task(config: Config, dataset: Dataset) -> SemanticTask:
-    """The semantic task of a config, its class weights counted on the training split."""
+    """The semantic task of a config, its class weights counted on the training split.
+
+    Raises:
+      ConfigError: class weights of another number than the classes.
+      DataError: a training split with fewer than two classes in it.
+    """
+    dataset.require_classes(config.data.train_split)
     weights = config.loss.class_weights
     if isinstance(weights, tuple):
         if len(weights) != dataset.info.num_classes:

@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 
 from segjax.core.errors import DataError
+from segjax.core.schema import IGNORE
 from segjax.data import builders
+from segjax.data.consistency import LabelSurvey, Problem
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import class_ids, open_image, raw_label
+from segjax.data.decode import Picture, open_picture
+from segjax.data.labels import Label, open_label
 from segjax.data.layout import Layout, Sample
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: its kind, and a line that names the file."""
-
-    kind: str
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +38,7 @@ class Report:
             yield (
                 f"{split}: {len(self.layout.splits[split])} images, up to {counts.largest[0]}x{counts.largest[1]}"
                 f" (height x width), void {counts.void:,} pixels ({share:.2%})"
+                + (f", without a measurement {counts.missing:,} image pixels" if counts.missing else "")
             )
             if counts.images:
                 yield f"  mean {_numbers(counts.mean())}   std {_numbers(counts.std())}"
@@ -70,7 +66,9 @@ def check(name: str, root: str | Path | None, options: Mapping[str, Any] | None 
             examiner.examine(split, sample)
     for path in layout.orphans:
         examiner.report("label without an image", f"{path}")
-    examiner.look_at_masks()
+    for path, why in layout.unread:
+        examiner.report("not read", f"{path}: {why}")
+    examiner.problems += examiner.survey.problems(examiner.counts)
     return Report(layout, examiner.counts, tuple(examiner.problems))
 
 
@@ -80,6 +78,7 @@ class _Examiner:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.problems: list[Problem] = []
+        self.survey = LabelSurvey(layout)
         self.channels, self.dtype = layout.channels, None
         classes = len(layout.classes)
         self.counts = {split: SplitCounts.zeros(classes, layout.channels or 0) for split in layout.splits}
@@ -88,54 +87,54 @@ class _Examiner:
         self.problems.append(Problem(kind, text.replace(self.layout.way_out(), "").strip()))
 
     def examine(self, split: str, sample: Sample) -> None:
-        image, label = self._image(split, sample), self._label(sample)
+        picture, label = self._picture(split, sample), self._label(sample)
         if label is None:
             return
-        self.counts[split].add_label(label)
-        if image is not None and image.shape[:2] != label.shape:
+        counts, ids = self.counts[split], label.ids
+        if picture is not None and picture.pixels.shape[:2] != ids.shape:
+            height, width = picture.pixels.shape[:2]
             self.report(
                 "size mismatch",
-                f"{sample.label}: label {label.shape[0]}x{label.shape[1]}, image {image.shape[0]}x{image.shape[1]}"
-                " (height x width)",
+                f"{sample.label}: label {ids.shape[0]}x{ids.shape[1]}, image {height}x{width} (height x width)",
             )
+        elif picture is not None and picture.void is not None:
+            ids = np.where(picture.void, IGNORE, ids).astype(np.uint8)
+        counts.add_label(ids)
 
-    def look_at_masks(self) -> None:
-        """Two classes of which the second never occurs, with void: the usual trace of masks stored as 0 and 255."""
-        pixels = sum(counts.pixels for counts in self.counts.values())
-        if len(pixels) == 2 and pixels[1] == 0 and any(counts.void for counts in self.counts.values()):
-            absent = self.layout.classes[1]
-            self.report(
-                "suspicious masks", f"class {absent!r} never occurs, void does; if 255 means it, set values={{255: 1}}"
-            )
-
-    def _image(self, split: str, sample: Sample) -> np.ndarray | None:
+    def _picture(self, split: str, sample: Sample) -> Picture | None:
         try:
-            image = open_image(sample.image, self.channels)
+            picture = open_picture(sample.image, self.channels, nodata=self.layout.nodata)
         except DataError as error:
             self.report("unreadable or unfit image", str(error))
             return None
+        dtype, channels = picture.pixels.dtype, picture.pixels.shape[-1]
         if self.dtype is None:
-            self.channels, self.dtype = image.shape[-1], image.dtype
+            self.channels, self.dtype = channels, dtype
+            zeros = SplitCounts.zeros(len(self.layout.classes), channels)
             for counts in self.counts.values():
-                counts.total, counts.squares = np.zeros(self.channels), np.zeros(self.channels)
-        if image.dtype != self.dtype:
-            self.report("unfit image", f"{sample.image}: {image.dtype} pixels, the first image has {self.dtype}")
+                counts.total, counts.squares, counts.measured = (
+                    array.copy() for array in (zeros.total, zeros.squares, zeros.measured)
+                )
+        if dtype != self.dtype:
+            self.report("unfit image", f"{sample.image}: {dtype} pixels, the first image has {self.dtype}")
         else:
-            self.counts[split].add_image(image)
-        return image
+            self.counts[split].add_image(picture)
+        return picture
 
-    def _label(self, sample: Sample) -> np.ndarray | None:
+    def _label(self, sample: Sample) -> Label | None:
         if sample.label is None:
-            self.report("image without a label", f"{sample.image}")
+            hint = f" ({self.layout.hint})" if self.layout.hint else ""
+            self.report("image without a label", f"{sample.image}{hint}")
             return None
         try:
-            ids, unknown = class_ids(raw_label(sample.label, self.layout), self.layout)
+            label = open_label(sample.label, self.layout)
         except DataError as error:
             self.report("unreadable label", str(error))
             return None
-        for value, count in unknown.items():
+        for value, count in label.unknown.items():
             self.report("unknown label value", f"{sample.label}: value {value} on {count} pixels")
-        return ids
+        self.survey.add(sample.label, label)
+        return label
 
 
 def _numbers(values: np.ndarray) -> str:

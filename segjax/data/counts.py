@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from segjax.core.schema import IGNORE
+from segjax.data.decode import Picture
 
 
 @dataclasses.dataclass
@@ -17,11 +18,12 @@ class SplitCounts:
       pixels: int64 [K], pixels of each class.
       images_with: int64 [K], images in which the class occurs.
       area_with: int64 [K], pixels of those images.
-      total, squares: float64 [C], sums of pixel values and of their squares.
+      total, squares: float64 [C], sums of the measured pixel values and of their squares.
+      measured: int64 [C], how many they are.
       images: number of images whose pixels are in the sums.
       labels: number of labels.
       void: pixels that are void.
-      area: pixels of the images.
+      missing: image pixels that are no measurement, in any channel.
       largest: greatest (height, width), each over all labels.
     """
 
@@ -30,16 +32,17 @@ class SplitCounts:
     area_with: np.ndarray
     total: np.ndarray
     squares: np.ndarray
+    measured: np.ndarray
     images: int = 0
     labels: int = 0
     void: int = 0
-    area: int = 0
+    missing: int = 0
     largest: tuple[int, int] = (0, 0)
 
     @classmethod
     def zeros(cls, num_classes: int, channels: int) -> SplitCounts:
         classes = [np.zeros(num_classes, np.int64) for _ in range(3)]
-        return cls(*classes, np.zeros(channels), np.zeros(channels))
+        return cls(*classes, np.zeros(channels), np.zeros(channels), np.zeros(channels, np.int64))
 
     def add_label(self, label: np.ndarray) -> None:
         """Adds class ids [H, W]."""
@@ -52,19 +55,25 @@ class SplitCounts:
         self.labels += 1
         self.largest = (max(self.largest[0], label.shape[0]), max(self.largest[1], label.shape[1]))
 
-    def add_image(self, image: np.ndarray) -> None:
-        """Adds pixel values [H, W, C]."""
+    def add_image(self, picture: Picture) -> None:
+        """Adds the pixels of an image, but for those that are no measurement."""
         self.images += 1
-        self.area += image.shape[0] * image.shape[1]
-        for channel in range(image.shape[-1]):
-            values = image[..., channel].astype(np.float64)
+        missing = picture.missing
+        if missing is not None:
+            self.missing += int(missing.any(-1).sum())
+        for channel in range(picture.pixels.shape[-1]):
+            values = picture.pixels[..., channel]
+            if missing is not None:
+                values = values[~missing[..., channel]]
+            values = values.astype(np.float64)
+            self.measured[channel] += values.size
             self.total[channel] += values.sum()
             self.squares[channel] += np.square(values, out=values).sum()
 
     def mean(self) -> np.ndarray:
         """float64 [C], in units of the stored pixels."""
-        return self.total / max(1, self.area)
+        return self.total / np.maximum(1, self.measured)
 
     def std(self) -> np.ndarray:
         """float64 [C], at least 1e-6, so that it can be divided by."""
-        return np.sqrt(np.maximum(self.squares / max(1, self.area) - np.square(self.mean()), 1e-12))
+        return np.sqrt(np.maximum(self.squares / np.maximum(1, self.measured) - np.square(self.mean()), 1e-12))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segjax.core.config import Data
-from segjax.core.errors import ConfigError
+from segjax.core.errors import ConfigError, DataError
 from segjax.core.schema import IMAGE, LABEL, DatasetInfo
 from segjax.data.counts import SplitCounts
 from segjax.data.decode import decode_image, decode_label
@@ -138,6 +138,29 @@ class Dataset:
         """
         found = [self.counts[one] if one in self.counts else self._count(one) for one in self._names(split)]
         return sum(pixels for pixels, _ in found), sum(area for _, area in found)
+
+    def require_classes(self, split: str) -> None:
+        """DataError where a prepared split has fewer than two classes to learn, from what its preparation counted."""
+        names = self._names(split)
+        if not all(name in self.counts for name in names):
+            return  # drawn, and right by construction
+        pixels, _ = self.class_counts(split)
+        occurring = [name for name, count in zip(self.info.classes, pixels) if count]
+        if len(occurring) < 2:
+            what = f"only class {occurring[0]!r} occurs" if occurring else "every label pixel is void"
+            raise DataError(
+                f"split {split!r} of {self.info.name!r}: {what}, so there is nothing to learn; look at its labels with"
+                " `segjax data check`, or set config.data.train_split."
+            )
+
+    def require_labels(self, split: str) -> None:
+        """DataError where every label pixel of a prepared split is void, so that there is nothing to score."""
+        names = self._names(split)
+        if all(name in self.counts for name in names) and not self.class_counts(split)[0].any():
+            raise DataError(
+                f"split {split!r} of {self.info.name!r}: every label pixel is void, so there is nothing to score; look"
+                " at its labels with `segjax data check`, or choose another split."
+            )
 
     def _names(self, split: str) -> list[str]:
         names = split.split("+")

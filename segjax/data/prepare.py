@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segjax.core.errors import DataError, SegjaxError, StorageError
-from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
+from segjax.core.schema import DatasetInfo
 from segjax.data import builders
 from segjax.data.layout import Layout
 
@@ -30,7 +30,7 @@ _STORAGE = (
     errno.EEXIST,
     errno.EIO,
 )
-_FORMAT = 2  # changes when what is written changes, so that old copies are not read
+_FORMAT = 3  # changes when what is written changes, so that old copies are not read
 
 
 def default_cache() -> Path:
@@ -55,6 +55,7 @@ def prepare(
       StorageError: when the cache cannot be written.
     """
     layout = builders.layout(name, root, options)
+    _tell_unread(layout)
     where = Path(cache).expanduser() if cache is not None else default_cache()
     final = where / f"{name}-{listing_key(layout, options or {})}"
     if (final / RECORD).is_file():
@@ -80,6 +81,17 @@ def prepare(
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+def _tell_unread(layout: Layout) -> None:
+    """One line each on stderr for what lies in the folders and goes into no sample."""
+    left = [(f"{path} ({why})", "not read") for path, why in layout.unread]
+    left += [(str(path), "no image of that name") for path in layout.orphans]
+    for kind in ("not read", "no image of that name"):
+        found = [text for text, what in left if what == kind]
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            print(f"warning: {kind}: {found[0]}{more}. {layout.way_out()}", file=sys.stderr, flush=True)
 
 
 def listing_key(layout: Layout, options: Mapping[str, Any]) -> str:
@@ -108,7 +120,8 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
     from segjax.data.builders import base
 
     written, builder = base.write(layout, temporary)
-    _refuse_unset_masks(layout, builder)
+    for problem in builder.survey.problems(builder.counts):
+        raise DataError(f"{problem.text}.")
     record = {
         "format": _FORMAT,
         "info": _info(layout, builder).to_json(),
@@ -118,6 +131,7 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
                 "pixels": counts.pixels.tolist(),
                 "area_with": counts.area_with.tolist(),
                 "void": counts.void,
+                "missing": counts.missing,
                 "largest": list(counts.largest),
             }
             for split, counts in builder.counts.items()
@@ -132,17 +146,8 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
 
 
 def _info(layout: Layout, builder: Any) -> DatasetInfo:
-    photo = builder.image_dtype == "uint8" and builder.channels == 3
-    if layout.statistics == "imagenet" or (layout.statistics == "auto" and photo):
-        if builder.channels != 3:
-            raise DataError(
-                f"data.options.statistics: 'imagenet' has 3 channels, {layout.name!r} has {builder.channels}."
-            )
-        factor = {"uint8": 1.0, "uint16": 257.0, "float32": 1.0}[builder.image_dtype]
-        mean, std = [v * factor for v in IMAGENET_MEAN], [v * factor for v in IMAGENET_STD]
-    else:
-        counts = builder.counts["train" if "train" in builder.counts else next(iter(builder.counts))]
-        mean, std = counts.mean().tolist(), counts.std().tolist()
+    counts = builder.counts[layout.measured_split]
+    mean, std = builder.imagenet_statistics() or (counts.mean().tolist(), counts.std().tolist())
     return DatasetInfo(
         name=layout.name,
         classes=layout.classes,
@@ -152,16 +157,6 @@ def _info(layout: Layout, builder: Any) -> DatasetInfo:
         mean=tuple(mean),
         std=tuple(std),
     )
-
-
-def _refuse_unset_masks(layout: Layout, builder: Any) -> None:
-    """Masks stored as 0 and 255 would read as class 0 and void, and train a network that never says 1."""
-    pixels = sum(counts.pixels for counts in builder.counts.values())
-    if len(layout.classes) == 2 and pixels[1] == 0 and sum(counts.void for counts in builder.counts.values()):
-        raise DataError(
-            f"{layout.root}: the labels hold class 0 and void only, never class 1 ({layout.classes[1]!r}); if 255 means"
-            " class 1, set data.options.values={255: 1}."
-        )
 
 
 def _storage_cause(error: BaseException | None) -> str | None:

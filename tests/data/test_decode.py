@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zlib
 
@@ -13,7 +14,7 @@ from tiny_sets import grey_png, tiff
 
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
-from segjax.data import decode, palettes
+from segjax.data import decode, labels, palettes
 from segjax.data.layout import Layout, class_values
 
 
@@ -41,12 +42,19 @@ def _save(path, array, mode=None, **options):
 
 
 def _read(path, layout):
-    data, ids = decode.read_label(path, layout)
+    data, label = labels.read_label(path, layout)
+    ids = label.ids
     stored = Image.open(io.BytesIO(data))
     assert stored.mode == "L"
     np.testing.assert_array_equal(decode.decode_label(data), ids)
     assert ids.dtype == np.uint8
     return data, ids
+
+
+def _stored(path, channels=None):
+    data, picture = decode.read_image(path, channels)
+    assert picture.missing is None
+    return data, picture.pixels
 
 
 def _filtered_rows(data):
@@ -97,7 +105,7 @@ class TestLabels:
         ids[4, 4:6] = 258  # 2 in its low byte
         cv2.imwrite(str(tmp_path / "a.png"), ids)
         with pytest.raises(DataError, match=r"a\.png: label value 258 on 2 pixels; .* classes 0\.\.3 and void 255"):
-            decode.read_label(tmp_path / "a.png", _layout(tmp_path))
+            labels.read_label(tmp_path / "a.png", _layout(tmp_path))
 
     @pytest.mark.parametrize("suffix", ["npy", "tif"])
     def test_arrays(self, tmp_path, suffix):
@@ -114,23 +122,24 @@ class TestLabels:
         ids[3, 3] = -1
         np.save(tmp_path / "a.npy", ids)
         with pytest.raises(DataError, match="label value -1 on 1 pixels"):
-            decode.read_label(tmp_path / "a.npy", _layout(tmp_path))
+            labels.read_label(tmp_path / "a.npy", _layout(tmp_path))
 
     def test_colours_of_the_class_list(self, tmp_path):
         ids = _ids()
         layout = _layout(tmp_path, palette=((10, 0, 0), (0, 20, 0), (0, 0, 30), (1, 2, 3)), colours=True)
+        layout = dataclasses.replace(layout, void_colours=((0, 0, 0),))
         table = np.zeros((256, 3), np.uint8)
         table[:4] = layout.palette
         path = _save(tmp_path / "a.png", table[ids])  # void is black, no class's colour
         np.testing.assert_array_equal(_read(path, layout)[1], ids)
         table[2] = (9, 9, 9)
         with pytest.raises(DataError, match=r"label colour \(9, 9, 9\) on \d+ pixels"):
-            decode.read_label(_save(tmp_path / "b.png", table[ids]), layout)
+            labels.read_label(_save(tmp_path / "b.png", table[ids]), layout)
 
     def test_colours_without_a_list(self, tmp_path):
         path = _save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 4, (4, 4, 4)).astype(np.uint8))
         with pytest.raises(DataError, match=r"RGBA picture, not class ids; .*classes\.txt"):
-            decode.read_label(path, _layout(tmp_path))
+            labels.read_label(path, _layout(tmp_path))
 
     def test_grey_stored_as_rgb(self, tmp_path):
         ids = _ids()
@@ -147,7 +156,7 @@ class TestLabels:
     def test_jpeg_labels_are_refused(self, tmp_path):
         path = _save(tmp_path / "a.jpg", _ids())
         with pytest.raises(DataError, match="losslessly"):
-            decode.read_label(path, _layout(tmp_path))
+            labels.read_label(path, _layout(tmp_path))
 
 
 class TestImages:
@@ -160,7 +169,7 @@ class TestImages:
             "I;16": rng.integers(0, 65536, (5, 7), np.uint16),
         }[kind]
         path = _save(tmp_path / "a.png", array)
-        data, image = decode.read_image(path)
+        data, image = _stored(path)
         assert _filters(data, array) == {2}
         assert image.dtype == array.dtype
         np.testing.assert_array_equal(image, array.reshape(5, 7, -1))
@@ -173,7 +182,7 @@ class TestImages:
         palette = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
         picture.putpalette(palette.tobytes())
         picture.save(tmp_path / "a.png")
-        data, image = decode.read_image(tmp_path / "a.png")
+        data, image = _stored(tmp_path / "a.png")
         assert data == (tmp_path / "a.png").read_bytes()
         np.testing.assert_array_equal(image, palette[indices])
         np.testing.assert_array_equal(decode.decode_image(data), image)
@@ -182,7 +191,7 @@ class TestImages:
         array = np.zeros((16, 16, 3), np.uint8)
         array[..., 0] = 220
         path = _save(tmp_path / "a.jpg", array, quality=95)
-        data, image = decode.read_image(path)
+        data, image = _stored(path)
         assert data == path.read_bytes()
         np.testing.assert_allclose(image.astype(int), array, atol=4)
 
@@ -192,7 +201,7 @@ class TestImages:
         exif = Image.Exif()
         exif[0x0112] = 6  # shown turned by a quarter
         path = _save(tmp_path / "a.jpg", array, quality=95, exif=exif)
-        data, image = decode.read_image(path)
+        data, image = _stored(path)
         assert image.shape == (16, 8, 3)
         assert image[:7].mean() < 20 < 180 < image[9:].mean()
         np.testing.assert_array_equal(decode.decode_image(data), image)
@@ -201,24 +210,24 @@ class TestImages:
         array = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
         path = _save(tmp_path / "a.png", array)
         for channels in (None, 3):
-            data, image = decode.read_image(path, channels)
+            data, image = _stored(path, channels)
             np.testing.assert_array_equal(image, array[..., :3])
             np.testing.assert_array_equal(decode.decode_image(data), image)
-        data, image = decode.read_image(path, 4)
+        data, image = _stored(path, 4)
         np.testing.assert_array_equal(image, array)
         np.testing.assert_array_equal(decode.decode_image(data), image)
         assert _filters(data, array) == {2}
 
     def test_grey_among_rgb_is_repeated(self, tmp_path):
         array = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
-        data, image = decode.read_image(_save(tmp_path / "a.png", array), 3)
+        data, image = _stored(_save(tmp_path / "a.png", array), 3)
         np.testing.assert_array_equal(image, np.repeat(array[..., None], 3, -1))
         np.testing.assert_array_equal(decode.decode_image(data), image)
 
     def test_rgb_among_grey(self, tmp_path):
         path = _save(tmp_path / "a.png", np.zeros((5, 7, 3), np.uint8))
         with pytest.raises(DataError, match=r"a\.png: 3 channels where 1 are expected"):
-            decode.read_image(path, 1)
+            _stored(path, 1)
 
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
     def test_five_channels(self, tmp_path, dtype):
@@ -226,21 +235,21 @@ class TestImages:
         np.save(tmp_path / "a.npy", array)
         (tmp_path / "b.tif").write_bytes(tiff(array))
         for path in (tmp_path / "a.npy", tmp_path / "b.tif"):
-            data, image = decode.read_image(path)
+            data, image = _stored(path)
             assert image.dtype == array.dtype
             np.testing.assert_array_equal(image, array)
             np.testing.assert_array_equal(decode.decode_image(data), image)
 
     def test_wide_types_become_float(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([[-3, 70000]], np.int32))
-        _, image = decode.read_image(tmp_path / "a.npy")
+        _, image = _stored(tmp_path / "a.npy")
         assert image.dtype == np.float32
         np.testing.assert_array_equal(image[..., 0], [[-3, 70000]])
 
     def test_not_finite(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([[1.0, np.nan]]))
         with pytest.raises(DataError, match=r"a\.npy: 1 pixel values are NaN"):
-            decode.read_image(tmp_path / "a.npy")
+            _stored(tmp_path / "a.npy")
 
     @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.npy"])
     def test_truncated(self, tmp_path, name):
@@ -254,16 +263,16 @@ class TestImages:
             _save(path, array)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(DataError, match=rf"{name}: damaged") as caught:
-            decode.read_image(path)
+            _stored(path)
         assert "\n" not in str(caught.value)
 
     def test_not_an_image(self, tmp_path):
         (tmp_path / "a.png").write_text("hello")
         with pytest.raises(DataError, match="not a PNG"):
-            decode.read_image(tmp_path / "a.png")
+            _stored(tmp_path / "a.png")
         (tmp_path / "b.png").write_text("")
         with pytest.raises(DataError, match="empty"):
-            decode.read_image(tmp_path / "b.png")
+            _stored(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])

@@ -10,7 +10,7 @@ from segjax.core.config import Data
 from segjax.core.schema import IGNORE, IMAGE, LABEL
 from segjax.data import builders
 from segjax.data.dataset import open_dataset
-from segjax.data.decode import read_label
+from segjax.data.labels import read_label
 
 
 def test_camvid_test_pixels():
@@ -19,7 +19,7 @@ def test_camvid_test_pixels():
     assert not layout.orphans
     counts = np.zeros(256, np.int64)
     for sample in layout.splits["test"]:
-        counts += np.bincount(read_label(sample.label, layout)[1].ravel(), minlength=256)
+        counts += np.bincount(read_label(sample.label, layout)[1].ids.ravel(), minlength=256)
     expected = [6870982, 9906732, 473895, 10390661, 3731857, 4530895, 406612, 476807, 1599124, 255232, 76220]
     np.testing.assert_array_equal(counts[:11], expected)
     assert counts[IGNORE] == 1543383

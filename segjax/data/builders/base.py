@@ -21,45 +21,60 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from segjax.core.errors import DataError
-from segjax.core.schema import IGNORE
+from segjax.core.schema import IGNORE, IMAGENET_MEAN, IMAGENET_STD
+from segjax.data.consistency import LabelSurvey
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import encode_label, open_image, raw_label, read_image, read_label
+from segjax.data.decode import Picture, encode_label, open_picture, read_image
+from segjax.data.labels import Label, read_label, read_mask
 from segjax.data.layout import Layout, Sample, require_labels
 
 _AHEAD = 16  # samples read ahead of the writer
 
 
 def read_sample(
-    sample: Sample, layout: Layout, channels: int, dtype: str
-) -> tuple[bytes, np.ndarray, bytes, np.ndarray]:
-    """Image bytes, image [H, W, C], label bytes, class ids [H, W] of one sample, every promise checked.
+    sample: Sample, layout: Layout, channels: int, dtype: str, fill: Sequence[float] | None = None
+) -> tuple[bytes, Picture, bytes, Label]:
+    """Image bytes, image, label bytes, label of one sample, every promise checked.
+
+    `fill` [C] replaces what the image does not measure; a pixel without any measurement is void in the label.
 
     Raises:
       DataError: naming the file, for whatever is wrong with it.
     """
-    image_bytes, image = read_image(sample.image, channels)
-    if image.dtype != np.dtype(dtype):
+    image_bytes, picture = read_image(sample.image, channels, nodata=layout.nodata, fill=fill)
+    if picture.pixels.dtype != np.dtype(dtype):
         raise DataError(
-            f"{sample.image}: {image.dtype} pixels where the set's first image has {dtype}; convert one of them."
+            f"{sample.image}: {picture.pixels.dtype} pixels where the set's first image has {dtype}; convert one of"
+            " them."
         )
     assert sample.label is not None, "require_labels comes first"
     label_bytes, label = read_label(sample.label, layout)
-    if label.shape != image.shape[:2]:
+    if label.ids.shape != picture.pixels.shape[:2]:
+        height, width = picture.pixels.shape[:2]
         raise DataError(
-            f"{sample.label}: label is {label.shape[0]}x{label.shape[1]}, its image {sample.image.name} is"
-            f" {image.shape[0]}x{image.shape[1]} (height x width). {layout.way_out()}"
+            f"{sample.label}: label is {label.ids.shape[0]}x{label.ids.shape[1]}, its image {sample.image.name} is"
+            f" {height}x{width} (height x width). {layout.way_out()}"
         )
+    void = np.zeros(label.ids.shape, bool) if picture.void is None else picture.void
     if sample.region is not None:
-        label_bytes, label = _void_outside(sample.region, label, layout)
-    return image_bytes, image, label_bytes, label
+        inside = read_mask(sample.region)
+        if inside.shape != label.ids.shape:
+            raise DataError(f"{sample.region}: mask is {list(inside.shape)}, its label is {list(label.ids.shape)}.")
+        void = void | ~inside
+    if void.any():
+        label = label._replace(ids=np.where(void, IGNORE, label.ids).astype(np.uint8))
+        label_bytes = encode_label(label.ids)
+    return image_bytes, picture, label_bytes, label
 
 
-def _void_outside(region: Path, label: np.ndarray, layout: Layout) -> tuple[bytes, np.ndarray]:
-    inside = raw_label(region, layout)
-    if inside.shape != label.shape:
-        raise DataError(f"{region}: mask is {inside.shape[0]}x{inside.shape[1]}, its label is {label.shape}.")
-    label = np.where(inside > 0, label, IGNORE).astype(np.uint8)
-    return encode_label(label), label
+def measure(layout: Layout) -> SplitCounts:
+    """Sums over the images of the split that mean and std are of, in a pass of its own."""
+    samples = layout.splits[layout.measured_split]
+    channels = open_picture(layout.first().image, layout.channels, nodata=layout.nodata).pixels.shape[-1]
+    counts = SplitCounts.zeros(len(layout.classes), channels)
+    for picture in _in_order(lambda sample: open_picture(sample.image, channels, nodata=layout.nodata), samples):
+        counts.add_image(picture)
+    return counts
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -71,14 +86,30 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     code_path = None
     url_infos = None
 
-    def __init__(self, layout: Layout, *, data_dir: Path) -> None:
+    def __init__(self, layout: Layout, *, data_dir: Path, fill: Sequence[float] | None = None) -> None:
+        """`fill` [C]: what replaces image values that are no measurement."""
         require_labels(layout)
         self.name = layout.name
         self._layout = layout
-        image = open_image(layout.first().image, layout.channels)
-        self.channels, self.image_dtype = image.shape[-1], image.dtype.name
+        pixels = open_picture(layout.first().image, layout.channels, nodata=layout.nodata).pixels
+        self.channels, self.image_dtype = pixels.shape[-1], pixels.dtype.name
+        self.survey = LabelSurvey(layout)
+        fixed = self.imagenet_statistics()
+        self._fill = fill if fixed is None else fixed[0]
         self.counts = {split: SplitCounts.zeros(len(layout.classes), self.channels) for split in layout.splits}
         super().__init__(data_dir=data_dir)
+
+    def imagenet_statistics(self) -> tuple[list[float], list[float]] | None:
+        """ImageNet's mean and std in units of the stored pixels, or None where measured ones are asked for."""
+        photo = self.image_dtype == "uint8" and self.channels == 3
+        if not (self._layout.statistics == "imagenet" or (self._layout.statistics == "auto" and photo)):
+            return None
+        if self.channels != 3:
+            raise DataError(
+                f"data.options.statistics: 'imagenet' has 3 channels, {self._layout.name!r} has {self.channels}."
+            )
+        factor = {"uint8": 1.0, "uint16": 257.0, "float32": 1.0}[self.image_dtype]
+        return [v * factor for v in IMAGENET_MEAN], [v * factor for v in IMAGENET_STD]
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -103,13 +134,21 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         samples = self._layout.splits[split]
         for index, (sample, record) in enumerate(zip(samples, _in_order(self._read, samples))):
-            image_bytes, image, label_bytes, label = record
-            self.counts[split].add_image(image)
-            self.counts[split].add_label(label)
+            image_bytes, picture, label_bytes, label = record
+            self.counts[split].add_image(picture)
+            self.counts[split].add_label(label.ids)
+            self.survey.add(sample.label, label)
             yield index, {"image": image_bytes, "label": label_bytes, "name": sample.name}
 
-    def _read(self, sample: Sample) -> tuple[bytes, np.ndarray, bytes, np.ndarray]:
-        return read_sample(sample, self._layout, self.channels, self.image_dtype)
+    def _read(self, sample: Sample) -> tuple[bytes, Picture, bytes, Label]:
+        record = read_sample(sample, self._layout, self.channels, self.image_dtype, self._fill)
+        if record[1].missing is not None and self._fill is None:
+            raise _MeanNeeded
+        return record
+
+
+class _MeanNeeded(Exception):
+    """An image lacks measurements, and their place is to hold a mean that is only known when all images are read."""
 
 
 def _in_order(function: Callable[[Sample], Any], samples: Sequence[Sample]) -> Iterator[Any]:
@@ -129,8 +168,16 @@ def _in_order(function: Callable[[Sample], Any], samples: Sequence[Sample]) -> I
 
 def write(layout: Layout, data_dir: Path) -> tuple[Path, SegmentationBuilder]:
     """Prepares `layout` under `data_dir` with tfds; returns the directory it wrote and the builder."""
+    try:
+        return _write(layout, data_dir, None)
+    except _MeanNeeded:
+        counts = measure(layout)
+        return _write(layout, data_dir, counts.mean().tolist())
+
+
+def _write(layout: Layout, data_dir: Path, fill: Sequence[float] | None) -> tuple[Path, SegmentationBuilder]:
     tfds.disable_progress_bar()
-    builder = SegmentationBuilder(layout, data_dir=data_dir)
+    builder = SegmentationBuilder(layout, data_dir=data_dir, fill=fill)
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download there, and there is none
         builder.download_and_prepare(file_format="array_record", download_config=config)

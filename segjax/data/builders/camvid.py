@@ -35,15 +35,15 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     chosen = take_options("camvid", options, {"statistics": "auto"})
     path = open_root("camvid", root)
     folders = {split: (path / split, path / f"{split}annot", None) for split in ("train", "val", "test")}
-    splits, orphans = find_splits("camvid", path, folders, "train/*.jpg with trainannot/*.png, likewise val and test")
+    found = find_splits("camvid", path, folders, "train/*.jpg with trainannot/*.png, likewise val and test")
     return Layout(
         name="camvid",
         root=path,
         classes=CLASSES,
         palette=palettes.CAMVID,
-        splits=splits,
         values=class_values(11, {11: IGNORE}),
         channels=3,
         statistics=chosen["statistics"],
-        orphans=orphans,
+        stated=frozenset((11,)),
+        **found._asdict(),
     )

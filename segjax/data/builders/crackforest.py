@@ -18,15 +18,15 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     chosen = take_options("crackforest", options, {"statistics": "auto"})
     path = open_root("crackforest", root)
     folders = {s: (path / s / "images", path / s / "labels", None) for s in ("train", "val", "test")}
-    splits, orphans = find_splits("crackforest", path, folders, "train/images/*.jpg with train/labels/*.png, and test")
+    found = find_splits("crackforest", path, folders, "train/images/*.jpg with train/labels/*.png, and test")
     return Layout(
         name="crackforest",
         root=path,
         classes=("road", "crack"),
         palette=((90, 90, 90), (255, 80, 40)),
-        splits=splits,
         values={0: 0, 1: 1, 255: 1},
         channels=3,
         statistics=chosen["statistics"],
-        orphans=orphans,
+        stated=frozenset((0, 1, 255)),
+        **found._asdict(),
     )

@@ -22,8 +22,8 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     chosen = take_options("drive", options, {"fov": True, "statistics": "auto"})
     path = open_root("drive", root)
     folders = {s: (path / s / "images", path / s / "labels", path / s / "fov") for s in ("train", "val", "test")}
-    splits, orphans = find_splits("drive", path, folders, "train/{images,labels,fov}/*.png, likewise test")
-    samples = [sample for split in splits.values() for sample in split]
+    found = find_splits("drive", path, folders, "train/{images,labels,fov}/*.png, likewise test")
+    samples = [sample for split in found.splits.values() for sample in split]
     without = [sample for sample in samples if sample.region is None]
     if chosen["fov"] and without:
         raise DataError(
@@ -31,15 +31,19 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
             " add them, or set data.options.fov=False to score the whole picture."
         )
     if not chosen["fov"]:
-        splits = {s: tuple(dataclasses.replace(one, region=None) for one in many) for s, many in splits.items()}
+        without_regions = {
+            split: tuple(dataclasses.replace(sample, region=None) for sample in samples)
+            for split, samples in found.splits.items()
+        }
+        found = found._replace(splits=without_regions)
     return Layout(
         name="drive",
         root=path,
         classes=("background", "vessel"),
         palette=((40, 20, 20), (240, 200, 80)),
-        splits=splits,
         values={0: 0, 1: 1, 255: 1},
         channels=3,
         statistics=chosen["statistics"],
-        orphans=orphans,
+        stated=frozenset((0, 1, 255)),
+        **found._asdict(),
     )

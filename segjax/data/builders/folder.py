@@ -2,31 +2,34 @@
 
 Layout, either way round, with any split names:
 `SPLIT/images/NAME.*` and `SPLIT/labels/NAME.png`, or `images/SPLIT/NAME.*` and `labels/SPLIT/NAME.png`.
-`classes.txt` names one class a line in label order, `name` or `name r g b`. Images are PNG (8 or 16 bits), JPEG, TIFF
-or npy with any number of channels; labels are class ids in PNG (palette, grey, 16 bits), TIFF or npy, or pictures in
-the colours of `classes.txt`. 255 is void.
+`classes.txt` names one class a line in label order, `name` or `name r g b`. Images are PNG (8 or 16 bits), JPEG, TIFF,
+BMP, WebP or npy with any number of channels; labels are class ids in PNG (palette, grey, 16 bits), TIFF, BMP or npy, or
+pictures in the colours of `classes.txt`. 255 is void.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segjax.core.errors import ConfigError, DataError
+from segjax.core.errors import ConfigError, suggest
 from segjax.core.schema import IGNORE
 from segjax.data import palettes
+from segjax.data.class_list import check_names, read_class_list
 from segjax.data.layout import Layout, class_values, find_splits, open_root, take_options
 
 OPTIONS: dict[str, Any] = {
     "classes": None,  # class names, instead of classes.txt
-    "channels": None,  # image channels; default: those of the first image, a PNG's alpha dropped
-    "ignore": (),  # label values that are void, besides 255
+    "channels": None,  # image channels; default: those of the first image, an alpha channel dropped
+    "ignore": (),  # what is void besides 255: label values, or colours (r, g, b) of label pictures
     "values": {},  # label value -> class id, such as {255: 1} for masks stored as 0 and 255
+    "palettes": "auto",  # palette labels count by "indices", by "colours", or by which of the two fits classes.txt
+    "nodata": None,  # image values that are no measurement, besides a TIFF's own; "none": not that one, either
     "label_suffix": "",  # what label stems carry after the image's stem, such as "_mask"
     "statistics": "auto",  # mean and std: "imagenet", "data" (measured), "auto" = imagenet for 8-bit RGB
 }
+PALETTES = ("auto", "indices", "colours")
 
 
 def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
@@ -34,7 +37,14 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     chosen = take_options("folder", options, OPTIONS)
     path = open_root("folder", root)
     classes, palette, coloured = _classes(path, chosen["classes"])
-    splits, orphans = find_splits(
+    void, void_colours = _ignored(chosen["ignore"], coloured)
+    if chosen["palettes"] not in PALETTES:
+        near = suggest(str(chosen["palettes"]), PALETTES)
+        raise ConfigError(f"config.data.options.palettes: {chosen['palettes']!r} is not one of {PALETTES}.{near}")
+    if chosen["palettes"] == "colours" and not coloured:
+        raise ConfigError("config.data.options.palettes: 'colours' needs those of classes.txt, as `name r g b`.")
+    values = _values(chosen["values"], void, len(classes))
+    found = find_splits(
         "folder",
         path,
         _folders(path),
@@ -46,12 +56,15 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
         root=path,
         classes=classes,
         palette=palette,
-        splits=splits,
-        values=_values(chosen, len(classes)),
+        values={**class_values(len(classes)), **values},
         colours=coloured,
         channels=chosen["channels"],
         statistics=chosen["statistics"],
-        orphans=orphans,
+        stated=frozenset(values),
+        void_colours=void_colours,
+        palettes=chosen["palettes"],
+        nodata=_nodata(chosen["nodata"]),
+        **found._asdict(),
     )
 
 
@@ -78,51 +91,67 @@ def _folders(path: Path) -> dict[str, tuple[Path, Path, None]]:
 def _classes(path: Path, given: Any) -> tuple[tuple[str, ...], palettes.Palette, bool]:
     """Names, colours, and whether the colours were written down."""
     if given:
+        if isinstance(given, str) or not isinstance(given, list | tuple):
+            raise ConfigError(f"config.data.options.classes: {given!r} is no list of names, such as ('road', 'sky').")
         names = tuple(str(name) for name in given)
+        check_names(names, "config.data.options.classes")
         return names, palettes.distinct(len(names)), False
-    listing = path / "classes.txt"
-    if not listing.is_file():
-        raise DataError(
-            f"{listing}: no such file; write one class a line (`name` or `name r g b`), or set data.options.classes."
+    names, colours = read_class_list(path / "classes.txt")
+    return names, colours or palettes.distinct(len(names)), colours is not None
+
+
+def _ignored(given: Any, coloured: bool) -> tuple[dict[int, int], palettes.Palette]:
+    """Option `ignore` as {value: IGNORE} and void colours."""
+    items = given if isinstance(given, list | tuple) else (given,)
+    if len(items) == 3 and all(_is_byte(item) for item in items) and (coloured or len(set(items)) < 3):
+        raise ConfigError(
+            f"config.data.options.ignore: {given!r} may be three label values or one colour; write"
+            f" ignore=({tuple(items)},) for the colour, values={{{', '.join(f'{v}: 255' for v in sorted(set(items)))}}}"
+            " for the values."
         )
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{listing}: cannot be read ({error}); save it as UTF-8 text.") from error
-    names, colours = [], []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) >= 4 and all(word.isdigit() for word in words[-3:]):
-            colour = tuple(int(word) for word in words[-3:])
-            if max(colour) > 255:
-                raise DataError(f"{listing}: line {number}: colour {colour} leaves 0..255.")
-            colours.append(colour)
-            words = words[:-3]
-        names.append(" ".join(words))
-    if not names or len(names) > IGNORE:
-        raise DataError(f"{listing}: {len(names)} classes; segjax takes 1 to {IGNORE} (255 is void).")
-    if colours and len(colours) != len(names):
-        raise DataError(f"{listing}: {len(colours)} of {len(names)} classes have a colour; give all or none.")
-    repeated = [c for c, n in ((c, colours.count(c)) for c in colours) if n > 1]
-    if repeated:
-        raise DataError(f"{listing}: colour {repeated[0]} stands for two classes; give each its own.")
-    return tuple(names), tuple(colours) or palettes.distinct(len(names)), bool(colours)
+    values, colours = {}, []
+    for item in items:
+        if isinstance(item, list | tuple) and len(item) == 3 and all(_is_byte(part) for part in item):
+            colours.append(tuple(item))
+        elif isinstance(item, int) and not isinstance(item, bool):
+            values[item] = IGNORE
+        else:
+            raise ConfigError(
+                f"config.data.options.ignore: {item!r} is neither a label value nor a colour (r, g, b) of 0..255; write"
+                " ignore=-1 or ignore=((0, 0, 0),)."
+            )
+    return values, tuple(colours)
 
 
-def _values(chosen: Mapping[str, Any], count: int) -> dict[int, int]:
-    """The map from label values to class ids."""
-    ignore = chosen["ignore"]
-    ignore = (ignore,) if isinstance(ignore, int) else tuple(ignore)
+def _is_byte(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _values(given: Any, void: Mapping[int, int], count: int) -> dict[int, int]:
+    """What the user says of label values: {value: class id or IGNORE}."""
     try:
-        mapped = {int(value): int(ident) for value, ident in dict(chosen["values"]).items()}
+        mapped = {int(value): int(ident) for value, ident in dict(given).items()}
     except (TypeError, ValueError) as error:
         raise ConfigError("config.data.options.values: not a dict of whole numbers, such as {255: 1}.") from error
-    for value, ident in itertools.chain(mapped.items(), ((value, IGNORE) for value in ignore)):
-        if not 0 <= value < 65536 or not (0 <= ident < count or ident == IGNORE):
+    for value, ident in mapped.items():
+        if not (0 <= ident < count or ident == IGNORE):
             raise ConfigError(
-                f"config.data.options: label value {value} -> class {ident} is outside values 0..65535 and"
-                f" classes 0..{count - 1} (or {IGNORE} = void)."
+                f"config.data.options: label value {value} -> class {ident} is outside classes 0..{count - 1} (or"
+                f" {IGNORE} = void)."
             )
-    return {**class_values(count, dict.fromkeys(ignore, IGNORE)), **mapped}
+    both = sorted(value for value in void if mapped.get(value, IGNORE) != IGNORE)
+    if both:
+        raise ConfigError(f"config.data.options: label value {both[0]} is in both values and ignore; keep one.")
+    return {**void, **mapped}
+
+
+def _nodata(given: Any) -> Any:
+    if given is None or given == "none":
+        return given
+    items = given if isinstance(given, list | tuple) else (given,)
+    try:
+        return tuple(float(item) for item in items)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"config.data.options.nodata: {given!r} is no number; write -9999, 'nan', a tuple of them, or 'none'."
+        ) from error

@@ -19,15 +19,15 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     chosen = take_options("isbi2012", options, {"statistics": "auto"})
     path = open_root("isbi2012", root)
     folders = {s: (path / s / "images", path / s / "labels", None) for s in ("train", "val", "test")}
-    splits, orphans = find_splits("isbi2012", path, folders, "train/images/*.png with train/labels/*.png, likewise val")
+    found = find_splits("isbi2012", path, folders, "train/images/*.png with train/labels/*.png, likewise val")
     return Layout(
         name="isbi2012",
         root=path,
         classes=("membrane", "cell"),
         palette=((30, 30, 30), (230, 230, 230)),
-        splits=splits,
         values={0: 0, 1: 1, 255: 1},
         channels=1,
         statistics=chosen["statistics"],
-        orphans=orphans,
+        stated=frozenset((0, 1, 255)),
+        **found._asdict(),
     )

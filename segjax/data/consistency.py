@@ -1,0 +1,86 @@
+"""What only a whole set of labels shows: masks of two conventions, palettes in two orders, nothing to learn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from segjax.core.schema import IGNORE
+from segjax.data.counts import SplitCounts
+from segjax.data.labels import Label
+from segjax.data.layout import Layout
+
+_FEW = 3  # files that a message names
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: its kind, and a line that names the file or the set."""
+
+    kind: str
+    text: str
+
+
+class LabelSurvey:
+    """Sees every label of a set and tells what does not fit together."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._with_255: list[Path] = []
+        self._with_last: list[Path] = []
+        self._indices: dict[tuple[int, int, int], tuple[int, Path]] = {}
+        self._moved: tuple[tuple[int, int, int], int, Path, int, Path] | None = None
+
+    def add(self, path: Path, label: Label) -> None:
+        """Takes one label file."""
+        last = len(self._layout.classes) - 1
+        if IGNORE in label.values and last not in label.values:
+            self._with_255.append(path)
+        elif last in label.values and IGNORE not in label.values:
+            self._with_last.append(path)
+        for colour, index in label.colours.items():
+            known, first = self._indices.setdefault(colour, (index, path))
+            if known != index and self._moved is None:
+                self._moved = (colour, known, first, index, path)
+
+    def problems(self, counts: Mapping[str, SplitCounts]) -> Iterator[Problem]:
+        """What is wrong with the set as a whole, given what was counted on its splits."""
+        layout = self._layout
+        pixels = sum(split.pixels for split in counts.values())
+        void = sum(split.void for split in counts.values())
+        occurring = [name for name, count in zip(layout.classes, pixels) if count]
+        unset = IGNORE not in layout.stated and self._with_255 and len(layout.classes) == 2
+        if not sum(split.labels for split in counts.values()):
+            return
+        if not occurring:
+            yield Problem("nothing to learn", f"{layout.root}: every label pixel is void ({void:,} pixels)")
+        elif unset and len(occurring) == 1 and not pixels[1]:
+            yield Problem(
+                "suspicious masks",
+                f"{layout.root}: class {layout.classes[1]!r} never occurs, void does; if 255 means it, set"
+                " data.options.values={255: 1}",
+            )
+        elif len(occurring) == 1:
+            yield Problem(
+                "nothing to learn",
+                f"{layout.root}: {occurring[0]!r} is the only one of {len(layout.classes)} classes that occurs",
+            )
+        elif unset and self._with_last:
+            yield Problem(
+                "mixed masks",
+                f"{layout.root}: {len(self._with_255)} labels hold 255 and no 1 ({_names(self._with_255)}),"
+                f" {len(self._with_last)} hold 1 and no 255 ({_names(self._with_last)}); if both mean"
+                f" {layout.classes[1]!r}, set data.options.values={{255: 1}}; if 255 is void, ignore=255",
+            )
+        if self._moved is not None and layout.palettes == "auto":
+            colour, before, first, index, path = self._moved
+            yield Problem(
+                "palettes differ",
+                f"{path}: colour {colour} is index {index} there and {before} in {first}; write the colours into"
+                ' classes.txt as `name r g b`, or set data.options.palettes="indices" if the indices are right',
+            )
+
+
+def _names(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths[:_FEW]) + (", ..." if len(paths) > _FEW else "")
