@@ -151,7 +151,7 @@ def _open_image(path: Path, channels: int | None) -> tuple[bytes | None, np.ndar
     """The file's bytes if a plain decode of them gives the array, else None; the array."""
     data = read_bytes(path)
     if data.startswith(_NPY) or data[:4] in (b"II*\0", b"MM\0*"):
-        array = _standard_type(read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data), path)
+        array = _standard_type(read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data).samples, path)
         plain = False
     elif data.startswith((_PNG, _JPEG)):
         plain = _check_whole(path, data)
@@ -164,7 +164,7 @@ def _open_image(path: Path, channels: int | None) -> tuple[bytes | None, np.ndar
 
 def _raw_label(path: Path, data: bytes, layout: Layout) -> np.ndarray:
     if data.startswith(_NPY) or data[:4] in (b"II*\0", b"MM\0*"):
-        array = read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data)
+        array = read_npy(path, data) if data.startswith(_NPY) else read_tiff(path, data).samples
         if array.ndim == 3 and array.shape[-1] == 1:
             array = array[..., 0]
         if array.ndim != 2 or array.dtype.kind not in "bui":
