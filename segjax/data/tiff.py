@@ -10,8 +10,6 @@ import contextlib
 import contextvars
 import io
 import logging
-import math
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -23,19 +21,21 @@ import numpy as np
 from segjax.core.errors import DataError
 from segjax.data import tiff_blocks
 from segjax.data.limits import MAX_PIXELS, check_pixels, max_pixels
+from segjax.data.tiff_pages import (
+    check_page,
+    choose_pages,
+    compression_name,
+    imagej_frames,
+    nodata_number,
+    palette_of,
+)
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF's
 GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF standard, OGC 19-008r4, section 7
 
-_WHITE_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = 0, 2, 3, 4, 5, 6
-_READ = (0, 1, 2, 3, 4, 5, 6)
-_NAMES = {8: "CIELAB", 9: "ICCLAB", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw"}
-_KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # SampleFormat; 4, undefined, is what the bits say
-_PAGES = 4096
+_WHITE_IS_ZERO, _CMYK, _YCBCR = 0, 5, 6
 _BYTES_A_PIXEL = 64  # of the limit on pixels: 16 channels of float32
 _CACHE_BYTES = 1 << 28  # of decoded strips and tiles: a row of tiles across a very wide picture
-# The most bytes that one byte of a block can stand for (zlib's technical notes; the format's own words for the others).
-_MOST = {1: 1, 8: 1032, 32946: 1032, 5: 4096, 32773: 64}
 
 
 class TiffPicture(NamedTuple):
@@ -74,8 +74,8 @@ def read_tiff(path: Path, data: bytes | None = None) -> TiffPicture:
         check_pixels(path, height, width)
         if height * width * channels * reader.dtype.itemsize > _BYTES_A_PIXEL * max_pixels():
             raise DataError(
-                f"{path}: {height}x{width}x{channels} of {reader.dtype} is more than {_BYTES_A_PIXEL} bytes for each of "
-                f"{max_pixels():,} pixels, the limit; raise it with {MAX_PIXELS}=N, or cut the picture."
+                f"{path}: {height}x{width}x{channels} of {reader.dtype} is more than {_BYTES_A_PIXEL} bytes for each "
+                f"of {max_pixels():,} pixels, the limit; raise it with {MAX_PIXELS}=N, or cut the picture."
             )
         samples = reader.read(0, 0, height, width)
         masked = reader.read_mask(0, 0, height, width)
@@ -137,8 +137,8 @@ class TiffReader:
         """
         with self._told():
             place = self._stored(top, left, bottom, right)
-            samples = np.concatenate([self._plane(plane, *place) for plane in range(len(self._planes))], axis=-1)
-            return upright(samples, self.orientation)
+            planes = [self._plane(plane, *place) for plane in range(len(self._planes))]
+            return upright(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1), self.orientation)
 
     def read_mask(self, top: int, left: int, bottom: int, right: int) -> np.ndarray | None:
         """bool [bottom - top, right - left], pixels that the file's transparency mask leaves out, or None."""
@@ -149,17 +149,11 @@ class TiffReader:
             return upright(found == 0, self.orientation)
 
     def _open(self) -> None:
-        pages, self._mask = _chosen(self.path, self._file)
+        pages, self._mask = choose_pages(self.path, self._file)
         first = pages[0]
         for page in (*pages, *(() if self._mask is None else (self._mask,))):
-            _check_page(self.path, page)
-            kept = (page.dtype, page.samplesperpixel, int(page.photometric), page.bitspersample)
-            if page is not self._mask and kept != (
-                first.dtype,
-                first.samplesperpixel,
-                int(first.photometric),
-                first.bitspersample,
-            ):
+            check_page(self.path, page)
+            if page is not self._mask and _kind(page) != _kind(first):
                 raise DataError(
                     f"{self.path}: pages of {first.dtype} x {first.samplesperpixel} and of {page.dtype} x "
                     f"{page.samplesperpixel} samples in one TIFF file; save each as a file of its own."
@@ -169,7 +163,7 @@ class TiffReader:
             raise ValueError(f"a picture of {height}x{width}x{first.samplesperpixel}")
         orientation = first.tags.valueof(274, 1)
         self.orientation = orientation if orientation in range(1, 9) else 1
-        frames = _imagej_frames(self._file, first) if len(pages) == 1 else 1
+        frames = imagej_frames(self._file, first) if len(pages) == 1 else 1
         frame = height * width * first.samplesperpixel * first.bitspersample // 8
         self._planes = [(page, 0) for page in pages] if frames == 1 else [(first, n * frame) for n in range(frames)]
         self._check_size(height, width)
@@ -182,11 +176,9 @@ class TiffReader:
             raise DataError(
                 f"{self.path}: CMYK of {first.samplesperpixel} samples of {self.dtype}; save it as RGB of 8 or 16 bits."
             )
-        channels = first.samplesperpixel - self._inks
-        lying = self.orientation >= 5
-        self.shape = (width, height, channels) if lying else (height, width, channels)
-        self.shape = (*self.shape[:2], channels * len(self._planes))
-        self.palette = _palette(self.path, first)
+        size = (width, height) if self.orientation >= 5 else (height, width)
+        self.shape = (*size, (first.samplesperpixel - self._inks) * len(self._planes))
+        self.palette = palette_of(self.path, first)
         self.nodata = self._nodata([page for page, _ in self._planes])
         self.georeference = {
             code: (first.tags[code].dtype, first.tags[code].value) for code in GEOREFERENCE if code in first.tags
@@ -198,21 +190,21 @@ class TiffReader:
         self.block_bytes = 0
         for page, shift in self._planes:
             needed = height * width * page.samplesperpixel * page.bitspersample // 8
-            there = (
-                size - page.dataoffsets[0] - shift if len(self._planes) > 1 and page is self._planes[-1][0] else size
-            )
-            there = min(there, size) if 0 in page.databytecounts or shift else min(there, sum(page.databytecounts))
-            if 0 not in page.databytecounts and there * _MOST.get(int(page.compression), needed) < needed:
-                raise ValueError(f"{there} bytes for {height}x{width}x{page.samplesperpixel}")
             if page.compression != tiff_blocks.NONE:
-                rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
-                across = page.tilewidth if page.is_tiled else width
+                rows, across = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
                 samples = page.samplesperpixel if page.planarconfig == 1 else 1
                 self.block_bytes = max(self.block_bytes, rows * across * samples * page.bitspersample // 8)
+            if 0 in page.databytecounts:  # left out, as GDAL does
+                continue
+            there = size - page.dataoffsets[0] - shift if shift else min(size, sum(page.databytecounts))
+            if page.is_subsampled:
+                needed //= 3
+            if there * tiff_blocks.MOST.get(int(page.compression), needed) < needed:
+                raise ValueError(f"{there} bytes for {height}x{width}x{page.samplesperpixel}")
 
     def _nodata(self, pages: Sequence[Any]) -> float | None:
         texts = {str(page.tags[42113].value) for page in pages if 42113 in page.tags}
-        values = {_number(self.path, text) for text in texts if text.strip(" \0")}
+        values = {nodata_number(self.path, text) for text in texts if text.strip(" \0")}
         if len({str(value) for value in values}) > 1:
             raise DataError(f"{self.path}: pages with different GDAL_NODATA {sorted(values)}; save them apart.")
         value = next(iter(values), None)
@@ -278,11 +270,11 @@ class TiffReader:
         self, plane: int, page: Any, shift: int, index: int, shape: tuple[int, int, int], inside: tuple[int, int]
     ) -> np.ndarray:
         """Rows `inside` of one strip or tile."""
-        rows, width, samples = shape
+        _, width, samples = shape
         offset, count = page.dataoffsets[index] + shift, page.databytecounts[index]
         if count == 0 or page.dataoffsets[index] == 0:
             # GDAL leaves out what is all nodata (SPARSE_OK).
-            stored = _number(self.path, str(page.tags[42113].value)) if 42113 in page.tags else 0
+            stored = nodata_number(self.path, str(page.tags[42113].value)) if 42113 in page.tags else 0
             dtype = np.uint8 if page.dtype == bool else page.dtype.newbyteorder("=")
             return np.broadcast_to(np.asarray(stored).astype(dtype), (inside[1] - inside[0], width, samples))
         row_bytes = -(-width * samples * page.bitspersample // 8)
@@ -363,127 +355,9 @@ def _silence(record: logging.LogRecord) -> bool:
 logging.getLogger("tifffile").addFilter(_silence)
 
 
-def _chosen(path: Path, file: Any) -> tuple[list[Any], Any]:
-    """The pages that are the picture, and its transparency mask or None."""
-    found = []
-    for page in _walk(path, file.pages):
-        if page.imagewidth and page.imagelength:
-            found.append(page)
-    whole = [page for page in found if not page.subfiletype & 5]
-    if not whole:  # a thumbnail comes first, the picture is below it
-        below = [inner for page in found if page.pages is not None for inner in _walk(path, page.pages, chained=False)]
-        whole = [page for page in below if page.imagewidth and page.imagelength and not page.subfiletype & 5] or [
-            page for page in found if not page.subfiletype & 1 or not page.subfiletype & 4
-        ]
-    if not whole:
-        raise ValueError("no picture in it")
-    first = whole[0]
-    size = (first.imagelength, first.imagewidth)
-    for page in whole:
-        other = (page.imagelength, page.imagewidth)
-        if other != size and not _reduced(size, other):
-            raise DataError(
-                f"{path}: pages of {size[0]}x{size[1]} and {other[0]}x{other[1]} (height x width) in one TIFF file; save"
-                " each as a file of its own."
-            )
-    same = [page for page in whole if (page.imagelength, page.imagewidth) == size]
-    masks = [page for page in found if page.subfiletype & 4 and (page.imagelength, page.imagewidth) == size]
-    mask = masks[0] if len(masks) == 1 and masks[0] is not first and masks[0].samplesperpixel == 1 else None
-    return same, mask
-
-
-def _walk(path: Path, pages: Any, *, chained: bool = True) -> Iterator[Any]:
-    """The pages of a file (`chained`: linked one to the next), each once, whatever circles their links make."""
-    seen, last = set(), None
-    for index in range(_PAGES + 1):
-        try:
-            page = pages[index]
-        except IndexError:
-            if last is not None and chained and _next(last):
-                raise ValueError("a page's link leads out of the file") from None
-            return
-        if page.offset in seen:
-            raise ValueError("the pages' links make a circle")
-        seen.add(page.offset)
-        yield (last := page)
-    raise DataError(f"{path}: more than {_PAGES} pages in one TIFF file; save it in parts, or as npy.")
-
-
-def _next(page: Any) -> int:
-    """Where the page says that the next one lies; 0: it is the last."""
-    big, order = page.parent.is_bigtiff, page.parent.byteorder
-    handle = page.parent.filehandle
-    handle.seek(page.offset)
-    (count,) = struct.unpack(order + ("Q" if big else "H"), handle.read(8 if big else 2))
-    handle.seek(count * (20 if big else 12), 1)
-    return struct.unpack(order + ("Q" if big else "I"), handle.read(8 if big else 4))[0]
-
-
-def _reduced(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether `other` is (height, width) of a reduced copy: smaller, and of the same proportions within a pixel."""
-    (height, width), (h, w) = size, other
-    return h < height and w < width and abs(h * width - w * height) <= max(height, width)
-
-
-def _check_page(path: Path, page: Any) -> None:
-    """DataError for what is not read here."""
-    photometric, compression, bits = int(page.photometric), int(page.compression), page.bitspersample
-    if photometric not in _READ:
-        what = _NAMES.get(photometric, "")
-        raise DataError(
-            f"{path}: TIFF photometric interpretation {photometric} {what and f'({what}) '}is not read; save it as grey"
-            " or RGB."
-        )
-    if compression not in (*tiff_blocks.OF_BYTES, *tiff_blocks.OF_PICTURES):
-        raise DataError(f"{path}: TIFF compression {_name(page)} is not read; save it with deflate, LZW or JPEG.")
-    kind = _KINDS.get(int(page.sampleformat) if isinstance(page.sampleformat, int) else -1)
-    packed = isinstance(bits, int) and bits < 16 and kind == "u"
-    if kind is None or not (packed or bits in (8, 16, 32, 64)) or (kind == "f" and bits == 8) or page.dtype is None:
-        raise DataError(
-            f"{path}: TIFF samples of format {page.sampleformat} and {bits} bits are not read; save it with 8, 16 or 32"
-            " bits, or as npy."
-        )
-    if page.imagedepth > 1:
-        raise DataError(f"{path}: a TIFF volume of {page.imagedepth} slices; save the slices as pages or files.")
-    if photometric == _YCBCR and (page.samplesperpixel != 3 or page.planarconfig == 2 and page.is_subsampled):
-        raise DataError(f"{path}: YCbCr of {page.samplesperpixel} samples, planes apart, is not read; save it as RGB.")
-    predictor = int(page.predictor)
-    fits = predictor == 1 or (bits in (8, 16, 32, 64) and (predictor == 2 or (predictor == 3 and kind == "f")))
-    if compression in tiff_blocks.OF_BYTES and not fits:
-        raise DataError(f"{path}: TIFF predictor {predictor} with {bits} bits is not read; save it without.")
-
-
-def _imagej_frames(file: Any, page: Any) -> int:
-    """How many frames ImageJ wrote after one another behind the only page of a stack."""
-    if not file.is_imagej or page.compression != tiff_blocks.NONE:
-        return 1
-    frames = int((file.imagej_metadata or {}).get("images", 1))
-    if frames > _PAGES:
-        raise ValueError(f"{frames} images")
-    return max(1, frames)
-
-
-def _palette(path: Path, page: Any) -> np.ndarray | None:
-    if int(page.photometric) != _PALETTE:
-        return None
-    colours = page.tags.valueof(320)
-    if colours is None or len(colours) != 3 << page.bitspersample:
-        raise DataError(f"{path}: a palette TIFF without its {1 << page.bitspersample} colours; save it again.")
-    colours = np.asarray(colours, np.uint16).reshape(3, -1).T
-    # 16 bits a colour; some writers store 8, which libtiff knows by their size, too.
-    return (colours if colours.max() < 256 else colours >> 8).astype(np.uint8)
-
-
-def _number(path: Path, text: str) -> float:
-    """GDAL_NODATA as a number."""
-    word = text.strip(" \0").replace(",", ".")
-    try:
-        return int(word) if word.lstrip("+-").isdigit() else float(word)
-    except ValueError:
-        pass
-    if "nan" in word.lower() or "#ind" in word.lower():  # -1.#QNAN of older Windows libraries
-        return math.nan
-    raise DataError(f"{path}: GDAL_NODATA {word[:40]!r} is not a number; set it anew (gdal_edit.py -a_nodata VALUE).")
+def _kind(page: Any) -> tuple[Any, ...]:
+    """What pages must have in common to be channels of one picture."""
+    return page.dtype, page.samplesperpixel, int(page.photometric), page.bitspersample
 
 
 def _rgb_of_cmyk(samples: np.ndarray) -> np.ndarray:
@@ -495,20 +369,16 @@ def _rgb_of_cmyk(samples: np.ndarray) -> np.ndarray:
 
 
 def _without_alpha(samples: np.ndarray) -> np.ndarray:
-    """Colours that had been multiplied by alpha, divided by it again; alpha 0 leaves them as they are."""
+    """Colours that had been multiplied by alpha, divided by it again; what is wholly transparent is black."""
     white = np.iinfo(samples.dtype).max
     alpha = samples[..., -1:].astype(np.uint64)
-    colours = np.minimum(samples[..., :-1] * np.uint64(white) // np.maximum(alpha, 1), white).astype(samples.dtype)
-    return np.concatenate([np.where(alpha == 0, samples[..., :-1], colours), samples[..., -1:]], axis=-1)
+    colours = np.minimum(samples[..., :-1] * np.uint64(white) // np.maximum(alpha, 1), white)
+    colours = np.where(alpha == 0, 0, colours).astype(samples.dtype)
+    return np.concatenate([colours, samples[..., -1:]], axis=-1)
 
 
 def _compression(file: Any) -> str:
-    return "" if file is None else _name(file.pages[0])
-
-
-def _name(page: Any) -> str:
-    value = page.compression
-    return f"{int(value)} ({value.name})" if hasattr(value, "name") else str(int(value))
+    return "" if file is None else compression_name(file.pages[0])
 
 
 def _words(error: Exception) -> str:

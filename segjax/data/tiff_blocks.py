@@ -1,7 +1,7 @@
 """A strip or tile of a TIFF file to samples: every compression, with the libraries that are there.
 
-`imagecodecs` (the extra `tiff`) decodes everything. Without it zlib, lzma and the libtiff inside Pillow decode what they
-can: a block is handed to libtiff as a TIFF file of one strip.
+`imagecodecs` (the extra `tiff`) decodes everything. Without it zlib, lzma and the libtiff inside Pillow decode what
+they can: a block is handed to libtiff as a TIFF file of one strip.
 
 The unpacking follows TIFF revision 6.0, Adobe 1992 (sections 2, 14), and Adobe Photoshop TIFF technical note 3 for the
 floating-point predictor.
@@ -24,6 +24,8 @@ FAX, JPEG = (2, 3, 4), (7, 33007)
 OF_BYTES = (NONE, LZW, *DEFLATE, PACKBITS, LZMA, *ZSTD)
 # Codecs of pictures, which know their samples: fax, JPEG, JPEG 2000, LERC, PNG, JPEG XR, WebP, JPEG XL.
 OF_PICTURES = (*FAX, *JPEG, 33004, 33005, 34712, 34887, 34933, 34934, 50001, 50002)
+# The most bytes that one byte of a block can stand for: zlib's technical notes, and the formats' own arithmetic.
+MOST = {NONE: 1, 8: 1032, 32946: 1032, LZW: 4096, PACKBITS: 64}
 _GREY, _YCBCR = 1, 6
 _SHORT, _LONG, _BYTES, _RATIONAL = 3, 4, 7, 5
 
@@ -110,10 +112,13 @@ def _unpack_bits(lines: np.ndarray, bits: int) -> np.ndarray:
 def _decompress(data: bytes, compression: int, rows: int, row_bytes: int) -> bytes:
     """At most rows * row_bytes bytes, so that a small block cannot fill the memory."""
     size = rows * row_bytes
+    if size > MOST.get(compression, size) * len(data):
+        raise ValueError(f"{len(data)} bytes for {size}")
     if compression == NONE:
         return data
     if compression in DEFLATE:
-        return zlib.decompressobj().decompress(data, size)
+        # A little more than is needed, so that zlib comes to the checksum at the end.
+        return zlib.decompressobj().decompress(data, size + 64)
     if compression == LZMA:
         import lzma
 
@@ -138,6 +143,10 @@ def _decompress(data: bytes, compression: int, rows: int, row_bytes: int) -> byt
 
 def _decode_picture(page: Any, data: bytes, index: int, rows: int, width: int, samples: int) -> np.ndarray:
     """A block of a codec that knows its samples itself."""
+    if page.compression in JPEG:
+        height, across = _jpeg_size(data)
+        if height > page.imagelength + 2048 or across > page.imagewidth + 2048:  # a tile reaches beyond the picture
+            raise ValueError(f"a JPEG of {height}x{across} for {rows}x{width}")
     if has_imagecodecs():
         tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.compression in JPEG else {}
         array = page.decode(data, index, **tables)[0]
@@ -152,6 +161,20 @@ def _decode_picture(page: Any, data: bytes, index: int, rows: int, width: int, s
     if array.shape[0] < rows or array.shape[1] < width or array.shape[2] != samples:
         raise ValueError(f"a block of {list(array.shape)} samples where {[rows, width, samples]} are expected")
     return array[:rows, :width].astype(np.uint8 if array.dtype == bool else array.dtype)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of the frame header (ITU-T T.81, B.2.2)."""
+    position = 2
+    while position + 9 < len(data):
+        marker = data[position + 1]
+        if data[position] != 0xFF:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return height, width
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    raise ValueError("a JPEG without a frame header")
 
 
 def _rgb_of_ycbcr(page: Any, data: bytes, rows: int, width: int) -> np.ndarray:
