@@ -37,6 +37,7 @@ setup(
         "scipy>=1.14",
         "tensorboardX>=2.6.4",
         "safetensors>=0.5",
+        "tifffile>=2025.1",
     ],
     extras_require={
         "dev": [
@@ -50,6 +51,7 @@ setup(
         ],
         "prepare": ["tensorflow-cpu>=2.21"],
         "eval": ["pycocotools", "scikit-image", "surface-distance"],
+        "tiff": ["imagecodecs>=2024.12"],
         "hub": ["huggingface_hub", "h5py"],
         "viz": ["matplotlib"],
         "wandb": ["wandb"],
