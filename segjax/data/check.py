@@ -38,7 +38,8 @@ class Report:
             yield (
                 f"{split}: {len(self.layout.splits[split])} images, up to {counts.largest[0]}x{counts.largest[1]}"
                 f" (height x width), void {counts.void:,} pixels ({share:.2%})"
-                + (f", without a measurement {counts.missing:,} image pixels" if counts.missing else "")
+                + (f", nodata in labels {counts.nodata:,} pixels" if counts.nodata else "")
+                + (f", nodata in images {counts.missing:,} pixels" if counts.missing else "")
             )
             if counts.images:
                 yield f"  mean {_numbers(counts.mean())}   std {_numbers(counts.std())}"
@@ -100,6 +101,7 @@ class _Examiner:
         elif picture is not None and picture.void is not None:
             ids = np.where(picture.void, IGNORE, ids).astype(np.uint8)
         counts.add_label(ids)
+        counts.nodata += label.nodata
 
     def _picture(self, split: str, sample: Sample) -> Picture | None:
         try:

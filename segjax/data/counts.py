@@ -24,6 +24,7 @@ class SplitCounts:
       labels: number of labels.
       void: pixels that are void.
       missing: image pixels that are no measurement, in any channel.
+      nodata: label pixels that their files declare to be no measurement.
       largest: greatest (height, width), each over all labels.
     """
 
@@ -37,6 +38,7 @@ class SplitCounts:
     labels: int = 0
     void: int = 0
     missing: int = 0
+    nodata: int = 0
     largest: tuple[int, int] = (0, 0)
 
     @classmethod

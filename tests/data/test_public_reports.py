@@ -285,7 +285,7 @@ class TestTiff:  # S4, S5
         np.testing.assert_allclose(counts.mean(), values.mean(dtype=np.float64), rtol=1e-7)
         np.testing.assert_allclose(counts.std(), values.std(dtype=np.float64), rtol=1e-6)
         assert (counts.missing, counts.void) == (32, 32)
-        assert "without a measurement 32 image pixels" in "\n".join(report.lines())
+        assert "nodata in images 32 pixels" in "\n".join(report.lines())
         dataset = prepared(root, tmp_path / "cache")
         sample = dataset.split("train")[1]
         assert (sample[LABEL][:4, :4] == IGNORE).all()
@@ -334,7 +334,7 @@ class TestTiff:  # S4, S5
 
         report = check("folder", make(tmp_path / "a", label=label(-9999)))
         assert not report.problems
-        assert report.counts["train"].void == 2 * int((scene(0)[1] == 2).sum())
+        assert report.counts["train"].void == report.counts["train"].nodata == 2 * int((scene(0)[1] == 2).sum())
         root = make(tmp_path / "b", label=label(0))
         assert kinds(root) == {"unreadable label"}
         assert "declares 0 to be nodata, and 0 is class 'bg'" in refused(root, tmp_path / "cache")
