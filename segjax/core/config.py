@@ -349,7 +349,7 @@ def _parse(text: str, kind: Any, key: str) -> Any:
         return None if text == "None" and type(None) in typing.get_args(kind) else text
     try:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a list as a key; too deep for a parser
         return text
 
 

@@ -13,6 +13,10 @@ EXIT_RESUME = 75
 class SegjaxError(Exception):
     """Base of every error that is the input's fault; the command line prints it as one line and exits with 2."""
 
+    def __str__(self) -> str:
+        """One line, whatever line breaks a file's name, a key or another library's words brought in."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(SegjaxError):
     """A configuration key, type or combination that cannot work."""
