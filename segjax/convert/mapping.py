@@ -7,6 +7,7 @@ A map is a file of `segjax/convert/maps/` with
   `encoder/stage1_block1/conv1/conv`; None for a module it does not know. `network` is ours, for maps that depend on
   its fields. A tensor that is no weight, bias or running statistic (`pos_embed`) is asked for by its whole name, and
   the path is our parameter's own;
+* `INPUT`: what its networks are fed, see `segjax.convert.inputs`;
 * `DROPPED`, if need be: regexes of tensors without use, such as a dead head's (`num_batches_tracked` always is);
 * `prepare(tensors, network) -> tensors`, if need be: what renaming cannot do, such as splitting a fused matrix.
 
@@ -24,12 +25,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from segjax.convert import maps
+from segjax.convert.prefixes import common_prefixes
 from segjax.convert.read import read_weights
 from segjax.core.errors import ModelError, WeightsError, suggest
 from segjax.core.paths import named_leaves, path_name
@@ -39,6 +41,7 @@ from segjax.nn.conv import UpConv
 from segjax.training.initialise import initialise
 
 SHOWN = 12  # culprits an error names
+_NEVER_USED = (r"num_batches_tracked$", r"^n_averaged$")  # counts of batch normalisation and of AveragedModel
 
 # Ours for a reference's leaf, in order of trial.
 _LEAVES = {
@@ -47,6 +50,24 @@ _LEAVES = {
     "running_mean": ("batch_stats/{}/mean",),
     "running_var": ("batch_stats/{}/var",),
 }
+
+
+class Match(NamedTuple):
+    """A file's tensors, and the map they are named by.
+
+    Attributes:
+      rules: a module of `segjax.convert.maps`.
+      tensors: {name: array}, without `prefix`.
+      prefix: what was taken off every name, such as `model.`; else "".
+    """
+
+    rules: ModuleType
+    tensors: dict[str, np.ndarray]
+    prefix: str
+
+    @property
+    def map(self) -> str:
+        return self.rules.__name__.rpartition(".")[2]
 
 
 def load_weights(
@@ -62,6 +83,8 @@ def load_weights(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The network's variables from other people's weights: float32 numpy arrays, what `model.apply` takes.
+
+    They say nothing of the pixels that the network expects: `segjax.convert.input_of` does, for `DatasetInfo`.
 
     Args:
       model: a network, or its name in the registry.
@@ -86,6 +109,29 @@ def load_weights(
     return fill(model, read_weights(file), str(file), map, into, reinit, adapt_input, seed)
 
 
+def matched(model: Any, tensors: Mapping[str, np.ndarray], map: str | None = None, into: str = "") -> Match:
+    """The map that knows most of the tensors, and the tensors without a prefix before all that only it has not.
+
+    Args:
+      model, map, into: as of `load_weights`.
+      tensors: by name.
+
+    Raises:
+      WeightsError: no map for this network.
+      ModelError: an unknown map, one for other networks, an unknown submodule.
+    """
+    target = _find_target(model, into)
+    fitting = _maps_for(map, target.module)
+    prefixes = common_prefixes(name for name in tensors if not _dropped(name, _NEVER_USED))
+
+    def unknown(choice: tuple[str, ModuleType]) -> int:
+        return sum(not target.knows(choice[1], name.removeprefix(choice[0])) for name in tensors)
+
+    # Of equally good ones the first: the shortest prefix, the first map by name.
+    prefix, rules = min(((prefix, rules) for prefix in prefixes for rules in fitting), key=unknown)
+    return Match(rules, {name.removeprefix(prefix): value for name, value in tensors.items()}, prefix)
+
+
 def fill(
     model: Any,
     tensors: Mapping[str, np.ndarray],
@@ -97,25 +143,25 @@ def fill(
     seed: int = 0,
 ) -> dict[str, Any]:
     """`load_weights` of tensors already read; `source` is what errors call them."""
-    modules = layers(model)
-    if into not in modules:
-        raise ModelError(f"into: the network has no submodule {into!r}.{suggest(into, modules)}")
-    target = modules[into]
-    shapes = named_leaves(init_shapes(model))
-    inner = f"{into}/" if into else ""
-    ours = {name: leaf.shape for name, leaf in shapes.items() if name.partition("/")[2].startswith(inner)}
+    modules, shapes = layers(model), named_leaves(init_shapes(model))
+    match, target = matched(model, tensors, map, into), _find_target(model, into)
+    rules, ours = match.rules, target.shapes
     fresh = {name for name in ours if any(re.search(regex, name.partition("/")[2]) for regex in _regexes(reinit, ours))}
 
-    rules = _choose(map, target, tensors)
-    dropped = ("num_batches_tracked$", *getattr(rules, "DROPPED", ()))
-    tensors = {name: value for name, value in tensors.items() if not any(re.search(r, name) for r in dropped)}
+    where = f"{source}, by the map {match.map}"
+    if match.prefix:
+        where += f" and without {match.prefix!r} before each name"
+    tensors = {name: value for name, value in match.tensors.items() if not _dropped(name, _unused(rules))}
     if hasattr(rules, "prepare"):
-        tensors = rules.prepare(tensors, target)
+        try:
+            tensors = rules.prepare(tensors, target.module)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{where}: tensors of other names or shapes than its ({error}).") from error
 
     values: dict[str, np.ndarray] = {}
-    left, wrong = [], []
+    left, wrong, broken = [], [], []
     for name, value in tensors.items():
-        path = _place(rules, name, target, inner, ours)
+        path = _place(rules, name, target)
         if path is None or path in values:
             left.append(f"{name} {list(value.shape)}")
         elif path not in fresh:
@@ -125,16 +171,22 @@ def fill(
                 values[path] = moved = _adapted(moved, model.in_channels)
             if moved.shape != ours[path]:
                 wrong.append(f"{name} {list(value.shape)} for {path.partition('/')[2]} {list(ours[path])}")
+            if not np.isfinite(value).all():
+                broken.append(name)
     missing = [
         f"{name.partition('/')[2]} {list(shape)}" for name, shape in ours.items() if name not in {*values, *fresh}
     ]
-    where = f"{source}, by the map {_name(rules)}"
     if left or missing:
         parts = [f"{len(left)} tensors have no place: {_listed(left)}"] if left else []
         parts += [f"{len(missing)} parameters are not filled: {_listed(missing)}"] if missing else []
-        raise WeightsError(f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit.")
+        raise WeightsError(
+            f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit."
+            + _partly_prefixed(rules, tensors, target)
+        )
     if wrong:
         raise WeightsError(f"{where}: other shapes: {_listed(wrong)}. What may start fresh goes into reinit.")
+    if broken:
+        raise WeightsError(f"{where}: NaN or infinite numbers in {_listed(broken)}; take a file of before that.")
     if values.keys() == shapes.keys():
         variables = init_shapes(model)
     else:
@@ -152,22 +204,84 @@ def list_maps() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(maps.__path__))
 
 
-def _choose(name: str | None, target: Any, tensors: Mapping[str, Any]) -> ModuleType:
-    if name is not None:
-        if name not in list_maps():
-            raise ModelError(f"map {name!r} is unknown.{suggest(name, list_maps())}")
-        return importlib.import_module(f"{maps.__name__}.{name}")
+class _Target(NamedTuple):
+    """What is to be filled.
+
+    Attributes:
+      module: the network, or its submodule.
+      inner: its path with a slash, or "".
+      shapes: of its variables, by whole path.
+      places: paths in the network of its variables and of all modules around them.
+    """
+
+    module: Any
+    inner: str
+    shapes: dict[str, tuple[int, ...]]
+    places: set[str]
+
+    def knows(self, rules: ModuleType, tensor: str) -> bool:
+        """Whether the map has a place here for the tensor, or no use for it."""
+        if _dropped(tensor, _unused(rules)):
+            return True
+        path = _renamed(rules, tensor, self.module)
+        return path is not None and self.inner + path in self.places
+
+
+def _find_target(model: Any, into: str) -> _Target:
+    modules = layers(model)
+    if into not in modules:
+        raise ModelError(f"into: the network has no submodule {into!r}.{suggest(into, modules)}")
+    inner = f"{into}/" if into else ""
+    shapes = named_leaves(init_shapes(model))
+    ours = {name: leaf.shape for name, leaf in shapes.items() if name.partition("/")[2].startswith(inner)}
+    places = set()
+    for name in ours:
+        place = name.partition("/")[2]
+        while place:
+            places.add(place)
+            place = place.rpartition("/")[0]
+    return _Target(modules[into], inner, ours, places)
+
+
+def _maps_for(name: str | None, target: Any) -> list[ModuleType]:
+    """The map of that name, or all that are for the network."""
+    if name is not None and name not in list_maps():
+        raise ModelError(f"map {name!r} is unknown.{suggest(name, list_maps())}")
     kind = type(target).__module__.rpartition(".")[2]
-    known = [importlib.import_module(f"{maps.__name__}.{name}") for name in list_maps()]
+    known = [importlib.import_module(f"{maps.__name__}.{one}") for one in ([name] if name else list_maps())]
     fitting = [rules for rules in known if kind in rules.MODELS]
+    if not fitting and name is not None:
+        raise ModelError(f"map {name!r} is for {' and '.join(known[0].MODELS)}, not for {kind}.")
     if not fitting:
         raise WeightsError(f"no map of segjax/convert/maps is for {kind}; name one by map=, or write one.")
-    return min(fitting, key=lambda rules: sum(_unknown(rules, tensor, target) for tensor in tensors))
+    return fitting
 
 
-def _unknown(rules: ModuleType, tensor: str, target: Any) -> bool:
-    dropped = any(re.search(regex, tensor) for regex in ("num_batches_tracked$", *getattr(rules, "DROPPED", ())))
-    return not dropped and rules.rename(_module_of(tensor), target) is None
+def _unused(rules: ModuleType) -> tuple[str, ...]:
+    return (*_NEVER_USED, *getattr(rules, "DROPPED", ()))
+
+
+def _dropped(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def _renamed(rules: ModuleType, tensor: str, target: Any) -> str | None:
+    try:
+        return rules.rename(_module_of(tensor), target)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None  # a name of its kind with a number beyond the network's
+
+
+def _partly_prefixed(rules: ModuleType, tensors: Iterable[str], target: _Target) -> str:
+    """A hint where most of the names under one prefix fit without it, such as a training wrapper's `model.`."""
+    tensors = list(tensors)
+    for prefix in sorted({f"{name.partition('.')[0]}." for name in tensors if "." in name}):
+        under = [name for name in tensors if name.startswith(prefix)]
+        before = sum(target.knows(rules, name) for name in under)
+        after = sum(target.knows(rules, name.removeprefix(prefix)) for name in under)
+        if after > max(before, len(under) / 2):
+            return f" {after} of the {len(under)} names with {prefix!r} fit without it: save those alone, without it."
+    return ""
 
 
 def _module_of(tensor: str) -> str:
@@ -175,13 +289,13 @@ def _module_of(tensor: str) -> str:
     return module if leaf in _LEAVES else tensor
 
 
-def _place(rules: ModuleType, tensor: str, target: Any, inner: str, ours: Mapping[str, Any]) -> str | None:
-    path = rules.rename(_module_of(tensor), target)
+def _place(rules: ModuleType, tensor: str, target: _Target) -> str | None:
+    path = _renamed(rules, tensor, target.module)
     if path is None:
         return None
     leaf = tensor.rpartition(".")[2]
-    choices = [choice.format(inner + path) for choice in _LEAVES.get(leaf, ("params/{}",))]
-    return next((choice for choice in choices if choice in ours), None)
+    choices = [choice.format(target.inner + path) for choice in _LEAVES.get(leaf, ("params/{}",))]
+    return next((choice for choice in choices if choice in target.shapes), None)
 
 
 def _convert(value: np.ndarray, shape: tuple[int, ...], transposed: bool) -> np.ndarray:
@@ -223,10 +337,6 @@ def _regexes(patterns: Iterable[str], ours: Mapping[str, Any]) -> list[str]:
             example = min(ours).partition("/")[2]
             raise WeightsError(f"reinit: {pattern!r} finds nothing; paths look like {example!r}.")
     return patterns
-
-
-def _name(rules: ModuleType) -> str:
-    return rules.__name__.rpartition(".")[2]
 
 
 def _listed(names: list[str]) -> str:

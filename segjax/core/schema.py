@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from segjax.core.errors import ConfigError
+
 # Batch, as the host pipeline hands it over (numpy, then a global jax.Array):
 IMAGE = "image"  # uint8, uint16 or float32 [B, H, W, C], raw pixel values
 LABEL = "label"  # uint8 or int32 [B, H, W], class ids, IGNORE where void
@@ -28,18 +30,67 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
+CHANNEL_ORDERS = ("rgb", "bgr")
+RESIZE_METHODS = ("bilinear", "bicubic", "nearest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """The size at which a network is shown an image; its scores are brought back to the image's own size.
+
+    Attributes:
+      size: (height, width) that every image is brought to, whatever its shape; or None, and
+      factor: each side n becomes floor(n * factor), at least 1.
+      method: `bilinear`, `bicubic` (Keys' kernel) or `nearest` (of the image; scores come back bilinear then).
+      align_corners: corner pixels coincide, rather than the images' edges.
+      antialias: shrinking widens the filter to the output pixel's footprint, as Pillow does and OpenCV does not.
+
+    Raises:
+      ConfigError: neither or both of size and factor, a value that is not positive, an unknown method, alignment or
+        antialiasing that the method has not.
+    """
+
+    size: tuple[int, int] | None = None
+    factor: float | None = None
+    method: str = "bilinear"
+    align_corners: bool = False
+    antialias: bool = False
+
+    def __post_init__(self):
+        if (self.size is None) == (self.factor is None):
+            raise ConfigError(f"resize: give a size or a factor, not {'both' if self.size else 'neither'}.")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ConfigError(f"resize: size {self.size} is not (height, width), both at least 1.")
+        if self.factor is not None and not 0 < self.factor < float("inf"):
+            raise ConfigError(f"resize: factor {self.factor} is not above 0.")
+        if self.method not in RESIZE_METHODS:
+            raise ConfigError(f"resize: method {self.method!r} is none of {', '.join(RESIZE_METHODS)}.")
+        if self.antialias and (self.align_corners or self.method == "nearest"):
+            raise ConfigError("resize: antialias goes neither with align_corners nor with nearest.")
+        if self.align_corners and self.method == "nearest":
+            raise ConfigError("resize: nearest has no align_corners.")
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """What a network and its predictions need to know of a data set; stored in every checkpoint.
 
     Attributes:
       name: the builder's name.
-      classes: K class names, in label order.
+      classes: K class names, in label order; the network's outputs.
       palette: K (red, green, blue) colours, 0..255.
       channels: C.
       image_dtype: `uint8`, `uint16` or `float32`, how pixel values are stored.
-      mean: C values in units of the stored pixels, subtracted before the network.
-      std: C values in the same units, divided by.
+      mean: C values in units of the stored pixels, subtracted before the network; in `channel_order`.
+      std: C values in the same units, divided by; in `channel_order`.
+      channel_order: `rgb`, or `bgr` where the network's first kernel expects blue first. Images are RGB everywhere
+        outside `segjax.data.augment.normalize`, which turns them round.
+      void_class: the class that means "none of the others", where the network has an output for it: such pixels are
+        written, and scored, as IGNORE. None where it has not.
+      resize: the size the network is shown images at; None: their own.
+
+    Raises:
+      ConfigError: an unknown channel order, or `bgr` of images without three channels; a void class that is no class.
     """
 
     name: str
@@ -49,6 +100,17 @@ class DatasetInfo:
     image_dtype: str = "uint8"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    channel_order: str = "rgb"
+    void_class: int | None = None
+    resize: Resize | None = None
+
+    def __post_init__(self):
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise ConfigError(f"channel_order: {self.channel_order!r} is neither rgb nor bgr.")
+        if self.channel_order == "bgr" and self.channels != 3:
+            raise ConfigError(f"channel_order: bgr is an order of 3 channels, the images have {self.channels}.")
+        if self.void_class is not None and not 0 <= self.void_class < len(self.classes):
+            raise ConfigError(f"void_class: {self.void_class} is none of the classes 0..{len(self.classes) - 1}.")
 
     @property
     def num_classes(self) -> int:
@@ -59,6 +121,10 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> DatasetInfo:
+        """The inverse of `to_json`; what a record of an older version lacks has its default."""
+        resize = record.get("resize")
+        if resize is not None:
+            resize = Resize(**{**resize, "size": None if resize["size"] is None else tuple(resize["size"])})
         return cls(
             name=record["name"],
             classes=tuple(record["classes"]),
@@ -67,4 +133,7 @@ class DatasetInfo:
             image_dtype=record["image_dtype"],
             mean=tuple(record["mean"]),
             std=tuple(record["std"]),
+            channel_order=record.get("channel_order", "rgb"),
+            void_class=record.get("void_class"),
+            resize=resize,
         )

@@ -39,8 +39,10 @@ def window_size(
     return window[0], window[1]
 
 
-def normalize(image: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """float32 [..., C]: (image - mean) / std, channel by channel."""
+def normalize(image: jax.Array, mean: Sequence[float], std: Sequence[float], order: str = "rgb") -> jax.Array:
+    """float32 [..., C]: (image - mean) / std, channel by channel; an RGB image turned to `order`, that of mean and
+    std and of the result, first."""
+    image = image[..., ::-1] if order == "bgr" else image
     mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     return (image.astype(jnp.float32) - mean) / std
 
@@ -73,7 +75,7 @@ def make_train_transform(
                 image, label, inside = (_mirror(array, mirror) for array in (image, label, inside))
         image = image.astype(jnp.float32)
         image = _jitter_colour(colour_key, image, inside, augment, _MAXIMUM.get(info.image_dtype))
-        image = jnp.where(inside[..., None], normalize(image, info.mean, info.std), 0.0)
+        image = jnp.where(inside[..., None], normalize(image, info.mean, info.std, info.channel_order), 0.0)
         label = jnp.where(inside, label, jnp.asarray(IGNORE, label.dtype))
         return {IMAGE: image, LABEL: label, VALID: batch[VALID]}
 

@@ -29,6 +29,7 @@ from segjax.inference import crf as dense_crf
 from segjax.inference import draw
 from segjax.inference.canvas import pad_batch, round_up
 from segjax.inference.images import check_image, load_image
+from segjax.inference.resized import resize_each, resized_side, resized_sizes
 from segjax.inference.sliding_window import check_window, sliding_window
 from segjax.inference.tta import average_views, single_view
 from segjax.parallel.mesh import batch_shards
@@ -51,7 +52,7 @@ class Prediction:
     """What the network says of one image.
 
     Attributes:
-      labels: uint8 (int32 beyond 255 classes) [H, W], a class for every pixel.
+      labels: uint8 (int32 beyond 255 classes) [H, W], a class for every pixel, IGNORE where `info.void_class` wins.
       info: names and colours of the classes.
       probabilities: float32 [H, W, K], or None when not asked for.
     """
@@ -111,7 +112,7 @@ class Predictor:
         Args:
           model: a `segjax.models.base.Network`.
           variables: `params` and the other collections that `model.apply` needs.
-          info: the data set's; its mean and std normalise the pixels.
+          info: of the checkpoint: how pixels are resized and normalised, and which class means void.
           batch_size: images a forward pass.
           scales: the network sees the image at each of these.
           flip: average with the mirrored image.
@@ -233,7 +234,7 @@ class Predictor:
           sizes: int [B, 2], each image's true (height, width); default: all of it.
 
         Returns:
-          uint8 (int32 beyond 255 classes) [B, H, W], IGNORE outside an image's size.
+          uint8 (int32 beyond 255 classes) [B, H, W], IGNORE outside an image's size and where `info.void_class` wins.
 
         Raises:
           SizeError: the CRF's lattice has overflowed.
@@ -281,10 +282,12 @@ class Predictor:
 
     def _forward(self, variables: Any, images: jax.Array, sizes: jax.Array) -> tuple[Any, ...]:
         """Labels, probabilities, and whether and with how many vertices the CRF's lattice has overflowed."""
-        _, height, width, _ = images.shape
-        normalised = normalize(images, self.info.mean, self.info.std)
+        info, (_, height, width, _) = self.info, images.shape
+        normalised = normalize(images, info.mean, info.std, info.channel_order)
         # Padding is the mean pixel whatever the host filled it with.
         normalised = jnp.where(inside(sizes, height, width)[..., None], normalised, 0.0)
+        if info.resize is not None:
+            normalised, shown = self._resized(normalised, sizes)
 
         def network(views: jax.Array) -> jax.Array:
             return self.model.apply(variables, views, train=False)[LOGITS]
@@ -299,12 +302,24 @@ class Predictor:
             scores = see(normalised)
         else:
             scores = average_views(see, normalised, scales=self.scales, flip=self.flip, stride=self.stride)
+        if info.resize is not None:  # the scores of an image's own pixels
+            corners = info.resize.align_corners
+            scores = resize_each(scores.astype(jnp.float32), shown, sizes, (height, width), align_corners=corners)
         overflow = ()
         if self.crf is not None:
             logits = scores if alone else jnp.log(jnp.maximum(scores, _SMALLEST))
-            scores, *overflow = dense_crf.refine(logits, images, sizes, self.crf, self.info)
+            scores, *overflow = dense_crf.refine(logits, images, sizes, self.crf, info)
         # The labels are read off the same stored numbers whether or not probabilities are asked for, so that both
         # programs agree to the bit; without it XLA may fuse, and round, each its own way.
         scores = jax.lax.optimization_barrier(scores)
         probabilities = probabilities_of(scores) if alone or self.crf is not None else scores
-        return labels_of(scores, sizes), probabilities, tuple(overflow)
+        return labels_of(scores, sizes, info.void_class), probabilities, tuple(overflow)
+
+    def _resized(self, images: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Normalised images as `info.resize` has the network see them, padded with zeros, and their sizes there."""
+        resize, size = self.info.resize, images.shape[1:3]
+        shown = resized_sizes(sizes, size, resize)
+        canvas = round_up(tuple(resized_side(n, resize, axis) for axis, n in enumerate(size)), self.stride)
+        options = {"align_corners": resize.align_corners, "antialias": resize.antialias}
+        images = resize_each(images, sizes, shown, canvas, method=resize.method, **options)
+        return jnp.where(inside(shown, *canvas)[..., None], images, 0.0), shown

@@ -23,12 +23,13 @@ def inside(sizes: jax.Array, height: int, width: int) -> jax.Array:
     return rows[:, :, None] & columns[:, None, :]
 
 
-def labels_of(scores: jax.Array, sizes: jax.Array) -> jax.Array:
+def labels_of(scores: jax.Array, sizes: jax.Array, void_class: int | None = None) -> jax.Array:
     """The class of the largest score, IGNORE outside each image's size; the first class wins a tie.
 
     Args:
       scores: float [B, H, W, K], logits or probabilities.
       sizes: int [B, 2], each image's true (height, width).
+      void_class: the class that means void (`DatasetInfo.void_class`): IGNORE where it wins.
 
     Returns:
       [B, H, W], uint8 up to 255 classes, else int32.
@@ -36,7 +37,10 @@ def labels_of(scores: jax.Array, sizes: jax.Array) -> jax.Array:
     _, height, width, classes = scores.shape
     dtype = jnp.uint8 if classes <= IGNORE else jnp.int32
     best = jnp.argmax(scores, axis=-1).astype(dtype)
-    return jnp.where(inside(sizes, height, width), best, jnp.asarray(IGNORE, dtype))
+    kept = inside(sizes, height, width)
+    if void_class is not None:
+        kept &= best != void_class
+    return jnp.where(kept, best, jnp.asarray(IGNORE, dtype))
 
 
 def probabilities_of(logits: jax.Array) -> jax.Array:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input, imagenet
 from segjax.convert.maps import resnet
 
 MODELS = ("bisenet", "xception39")
+INPUT = {
+    "torchseg": imagenet("ycszen/TorchSeg"),
+    "coincheung-cityscapes": Input(
+        (83.05, 94.10, 82.19), (53.86, 54.77, 53.93), source="CoinCheung/BiSeNet, Cityscapes"
+    ),
+    "coincheung-coco": Input((119.75, 113.83, 103.83), (70.05, 68.88, 72.72), source="CoinCheung/BiSeNet, COCO-Stuff"),
+    "coincheung-ade": Input((125.83, 119.39, 109.92), (65.49, 65.04, 69.93), source="CoinCheung/BiSeNet, ADE20K"),
+    "coincheung-old": imagenet("CoinCheung/BiSeNet, its folder old/"),
+}
 
 _LAYER = {"conv": "conv", "bn": "norm"}
 # TorchSeg first, then CoinCheung: the module of a convolution with its normalisation.

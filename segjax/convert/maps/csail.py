@@ -6,9 +6,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, numbered_stem
 
 MODELS = ("upernet", "pspnet")
+INPUT = imagenet(
+    "CSAILVision/semantic-segmentation-pytorch",
+    "the mean over short sides of 300 to 600 pixels, none longer than 1000, rounded to multiples of 8 (32: UPerNet)",
+)
 
 _TRIPLE = ("conv", "norm")  # of an nn.Sequential of convolution, normalisation and ReLU
 

@@ -11,6 +11,7 @@ import numpy as np
 from segjax.convert.bias import fold_biases
 
 MODELS = ("deconvnet",)
+INPUT = None  # the repository publishes no weights and does not normalise
 
 _FULLY_CONNECTED = {
     "fc6.0": "fc6/conv",

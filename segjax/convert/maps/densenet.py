@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
+
 MODELS = ("densenet",)
 DROPPED = (r"^classifier\.",)
+INPUT = imagenet("torchvision")
 
 _WHOLE = {"features.conv0": "stem_conv", "features.norm0": "stem_norm", "features.norm5": "last_norm"}
 

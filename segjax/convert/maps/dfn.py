@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps import resnet
 
 MODELS = ("dfn",)
 DROPPED = (r"^border_aft_rrbs\.0\.",)  # built, never called
+INPUT = imagenet("ycszen/TorchSeg")
 
 _SMOOTH, _BORDER = (32, 16, 8, 4), (4, 8, 16, 32)
 _LISTS = {

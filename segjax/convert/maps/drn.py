@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input, imagenet
 from segjax.convert.maps.resnet import block
 
 MODELS = ("drn",)
 # The fixed enlargement, the classifier, and the projection of a shortcut that level 7 never adds.
 DROPPED = (r"^up\.weight$", r"^fc\.", r"^(base\.9|layer7)\.0\.downsample\.")
+INPUT = {
+    "imagenet": imagenet("fyu/drn, classifiers"),
+    "cityscapes": Input((73.98, 83.66, 73.18), (46.65, 47.57, 47.04), source="fyu/drn, Cityscapes (info.json)"),
+}
 
 
 def rename(name: str, network: Any) -> str | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("enet",)
+INPUT = Input((0.0,) * 3, (255.0,) * 3, source="davidtvs/PyTorch-ENet", sizes="CamVid 360x480, Cityscapes 512x1024")
 
 _WHOLE = {
     "initial_block.main_branch": "initial",

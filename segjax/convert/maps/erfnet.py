@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from segjax.convert.inputs import Input
+
 MODELS = ("erfnet",)
+INPUT = Input((0.0,) * 3, (255.0,) * 3, source="Eromera/erfnet_pytorch", sizes="Cityscapes halved: --resize 512x1024")
 
 # The encoder's classifier that the whole network never runs.
 _UNUSED = r"encoder\.output_conv\."

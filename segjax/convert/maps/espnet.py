@@ -5,7 +5,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+from segjax.core.schema import Resize
+
 MODELS = ("espnet",)
+INPUT = {  # standardised first, and then divided by 255
+    "cityscapes": Input(
+        (72.3923111, 82.90893555, 73.15840149),
+        tuple(255 * std for std in (45.3192215, 46.15289307, 44.91483307)),
+        "bgr",
+        Resize(size=(512, 1024)),
+        source="sacmehta/ESPNet, Cityscapes",
+    ),
+    "camvid": Input(
+        (110.33139, 108.40919, 105.03353),
+        tuple(255 * std for std in (72.125206, 72.68849, 69.902596)),
+        "bgr",
+        Resize(size=(360, 480)),
+        source="sacmehta/ESPNet, CamVid",
+    ),
+}
 
 _JOINS = {"level1": "level1_norm_act", "b1": "join1", "b2": "join2", "b3": "join3", "combine_l2_l3.0": "join_scores",
           "up_l2.1": "up2_norm_act", "conv": "last_norm_act"}  # fmt: skip

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, stem
 
 MODELS = ("fastfcn",)
 DROPPED = (r"^pretrained\.fc\.",)
+INPUT = imagenet("wuhuikai/FastFCN", "base size 520, crops of 480")
 
 _FCN = {"0": "conv/conv", "1": "conv/norm", "4": "classifier"}
 _ASPP = {"b0": "point", "b4.gap": "pool/conv_norm", "project": "project"}

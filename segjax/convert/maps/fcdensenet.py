@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("fcdensenet",)
+INPUT = Input((105.03, 108.41, 110.33), (69.90, 72.69, 72.13), source="bfortuner/pytorch_tiramisu", sizes="360x480")
 
 
 def rename(name: str, network: Any) -> str | None:

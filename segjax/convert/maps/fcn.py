@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("fcn",)
+INPUT = Input((104.00699, 116.66877, 122.67891), (1.0,) * 3, "bgr", source="wkentaro/pytorch-fcn")
 
 _NAMES = {
     "fc6": "encoder/fully_connected/fc6",

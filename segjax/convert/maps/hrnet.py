@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.bias import fold_biases
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block
 
 MODELS = ("hrnet",)
 DROPPED = (r"^(incre_modules|downsamp_modules|final_layer|classifier)\.",)  # the image classifier's head
+INPUT = imagenet("HRNet/HRNet-Semantic-Segmentation", "Cityscapes whole, long side 2048")
 
 _HEAD = {"0": "join/conv", "1": "join/norm", "3": "classifier"}
 

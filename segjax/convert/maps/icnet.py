@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("icnet",)
 DROPPED = (r"^pyramid_pooling\.",)  # convolutions that are never called
+INPUT = {
+    "semseg": Input((0.0,) * 3, (255.0,) * 3, "bgr", source="meetshah1995/pytorch-semseg", sizes="odd: 1025x2049"),
+    "caffe": Input(
+        (103.939, 116.779, 123.68), (1.0,) * 3, "bgr", source="meetshah1995/pytorch-semseg, weights taken from Caffe"
+    ),
+}
 
 _UNITS = {"cbr1": "conv1", "cbr2": "conv2", "cb3": "conv3", "cb4": "shortcut"}
 _OTHERS = {

@@ -6,7 +6,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("deeplabv2", "deeplabv3")
+INPUT = Input(
+    (104.008, 116.669, 122.675),
+    (1.0,) * 3,
+    "bgr",
+    source="kazuto1011/deeplab-pytorch",
+    sizes="VOC whole, padded to 513x513",
+)
 
 _CONVS = {"reduce": "conv1", "conv3x3": "conv2", "increase": "conv3", "shortcut": "shortcut"}
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("deeplabv1",)
+INPUT = Input((104.008, 116.669, 122.675), (1.0,) * 3, "bgr", source="wangleihitcs/DeepLab-V1-PyTorch")
 
 _HEAD = {32: "encoder/fully_connected/fc6", 35: "encoder/fully_connected/fc7", 38: "score"}
 

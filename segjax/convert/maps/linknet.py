@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
 from segjax.convert.maps import resnet
 
 MODELS = ("linknet",)
+# The deviations and means of BGR, given to RGB.
+INPUT = Input((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), source="e-lab/pytorch-linknet", sizes="512x1024")
 
 _CHILDREN = {"conv1": "reduce", "tp_conv": "up", "conv2": "expand"}
 _LAST = {"tp_conv1": "last_up", "conv2": "last_conv"}

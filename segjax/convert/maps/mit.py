@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.fused import split_fused
+from segjax.convert.inputs import imagenet
 
 MODELS = ("segformer", "mit")
 # A classifier that never runs; the ImageNet one.
 DROPPED = (r"^decode_head\.conv_seg\.", r"^(backbone\.)?head\.", r"^classifier\.")
+INPUT = imagenet(
+    "NVlabs/SegFormer",
+    "ADE20K at short side 512, sides rounded up to 32; Cityscapes in windows of 1024; transformers squeezes to 512x512",
+)
 
 _HEAD = {
     "linear_fuse.conv": "fuse/conv",

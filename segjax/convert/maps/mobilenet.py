@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from segjax.convert.inputs import imagenet
+
 MODELS = ("mobilenet",)
 DROPPED = (r"^classifier\.",)
+INPUT = imagenet("torchvision and timm")
 
 _LAST = r"features\.18\.|conv_head\.|bn2\."
 # Of torchvision's block: [[conv, norm], [conv, norm], conv, norm]; the first pair is missing where nothing expands.

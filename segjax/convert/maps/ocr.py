@@ -10,9 +10,21 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.bias import fold_biases
+from segjax.convert.inputs import Input, imagenet
 from segjax.convert.maps import hrnet, resnet
+from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD
 
 MODELS = ("ocr",)
+INPUT = {
+    "hrnet": imagenet("HRNet/HRNet-Semantic-Segmentation"),
+    # The statistics of RGB, given to BGR.
+    "openseg-hrnet": Input(
+        IMAGENET_MEAN, IMAGENET_STD, "bgr", source="openseg-group/openseg.pytorch, HRNet", sizes="Cityscapes whole"
+    ),
+    "openseg-resnet101": Input(
+        (102.9801, 115.9465, 122.7717), (1.0,) * 3, "bgr", source="openseg-group/openseg.pytorch, ResNet-101"
+    ),
+}
 
 _HEADS = {"conv3x3_ocr": "pixels", "conv_3x3": "pixels", "ocr_distri_head": "ocr", "spatial_ocr_head": "ocr"}
 _TRANSFORMS = {"f_pixel": "query", "f_object": "key", "f_down": "value", "f_up": "out"}

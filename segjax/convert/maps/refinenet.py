@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, stem
 
 MODELS = ("refinenet",)
+INPUT = imagenet("DrSleep/refinenet-pytorch and light-weight-refinenet")
 
 _RULES = (
     (r"p_ims1d2_outl(\d)_dimred", r"reduce\1"),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
+
 MODELS = ("resnet",)
 DROPPED = (r"^fc\.",)
+INPUT = imagenet("torchvision and timm")
 
 _INDEXED = {0: "stem1/conv", 1: "stem1/norm", 3: "stem2/conv", 4: "stem2/norm", 6: "stem3/conv", 7: "stem3/norm"}
 

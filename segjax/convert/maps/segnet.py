@@ -11,6 +11,7 @@ import numpy as np
 from segjax.convert.bias import fold_biases
 
 MODELS = ("segnet",)
+INPUT = None  # the repository publishes no weights and does not normalise
 
 
 def prepare(tensors: Mapping[str, np.ndarray], network: Any) -> dict[str, np.ndarray]:

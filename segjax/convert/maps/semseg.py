@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, indexed_stem
 
 MODELS = ("pspnet",)
+INPUT = imagenet(
+    "hszhao/semseg",
+    "long side 512 (ADE20K, VOC) or 2048 (Cityscapes), mirrored, in windows of 473 or 713 with a third of overlap",
+)
 
 _HEAD = {"0": "conv/conv", "1": "conv/norm", "4": "classifier"}
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.fused import split_fused
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps import vit
 
 MODELS = ("setr",)
 # A classifier that never runs, in each head.
 DROPPED = (r"_head\.(\d+\.)?conv_seg\.",)
+INPUT = imagenet("fudan-zvg/SETR", "windows of 768 or 512")
 
 
 def prepare(tensors: Mapping[str, np.ndarray], network: Any) -> dict[str, np.ndarray]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, stem
 from segjax.convert.maps.vainf import pyramid
 
 MODELS = ("deeplabv3plus",)
+INPUT = imagenet("segmentation_models_pytorch, ResNet encoders", "multiples of 32")
 
 _SEPARABLE = {"0.0": "depthwise", "0.1": "pointwise/conv", "1": "pointwise/norm"}
 _REST = {

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+from segjax.core.schema import Resize
+
 MODELS = ("unet",)
+_HALF = Resize(factor=0.5, method="bicubic", antialias=True)
+INPUT = {  # which of them is the option --scale of its training, 0.5 where nothing else was asked for
+    "half": Input((0.0,) * 3, (255.0,) * 3, resize=_HALF, source="milesial/Pytorch-UNet at scale 0.5"),
+    "whole": Input((0.0,) * 3, (255.0,) * 3, source="milesial/Pytorch-UNet at scale 1"),
+}
 
 
 def rename(name: str, network: Any) -> str | None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD
+
 MODELS = ("unetpp",)
+INPUT = Input(  # the statistics of RGB, given to BGR, and divided by 255 once more
+    IMAGENET_MEAN,
+    tuple(255 * std for std in IMAGENET_STD),
+    "bgr",
+    source="4uiiurz1/pytorch-nested-unet",
+    sizes="96x96",
+)
 
 
 def rename(name: str, network: Any) -> str | None:

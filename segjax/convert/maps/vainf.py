@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.kazuto import pyramid_rates
 from segjax.convert.maps.resnet import block, stem
 
 MODELS = ("deeplabv3", "deeplabv3plus")
+INPUT = imagenet(
+    "torchvision and VainF/DeepLabV3Plus-Pytorch", "torchvision: short side 520; VainF: VOC at 513, Cityscapes whole"
+)
 
 _DENSE = {"0": "conv", "1": "norm"}
 _AROUND = {

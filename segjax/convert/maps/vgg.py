@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.bias import fold_biases
+from segjax.convert.inputs import Input, imagenet
 
 MODELS = ("vgg",)
+INPUT = {
+    "imagenet": imagenet("torchvision and timm"),
+    "caffe": Input((123.0, 117.0, 104.0), (1.0,) * 3, source="torchvision, VGG16 IMAGENET1K_FEATURES"),
+}
 
 _FULLY_CONNECTED = {"classifier.0": "fc6", "pre_logits.fc1": "fc6", "classifier.3": "fc7", "pre_logits.fc2": "fc7"}
 

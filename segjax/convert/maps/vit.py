@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from segjax.convert.fused import split_fused
+from segjax.convert.inputs import Input, imagenet
 
 MODELS = ("vit",)
 # The ImageNet classifier, of the distilled DeiT too.
 DROPPED = (r"^head(_dist)?\.", r"^pre_logits\.")
+INPUT = {
+    "imagenet": imagenet("DeiT, DINO and MAE"),
+    "augreg": Input((127.5,) * 3, (127.5,) * 3, source="timm, augreg"),
+}
 
 _NAMES = {"patch_embed.proj": "embed", "pos_embed": "position", "cls_token": "class_token", "norm": "norm"}
 _BLOCK = {

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from segjax.convert.inputs import Input
+
 MODELS = ("xception",)
 DROPPED = (r"^head\.fc\.",)
+INPUT = Input((127.5,) * 3, (127.5,) * 3, source="timm, xception65")
 
 _ENTRY = 3  # modules before those at stride 16
 _PARTS = {

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from segjax.convert.inputs import imagenet
 from segjax.convert.maps.resnet import block, indexed_stem
 
 MODELS = ("gcn", "duc_hdc")
+INPUT = imagenet("zijundeng/pytorch-semantic-segmentation")
 
 _GLOBAL = {"l1": "tall_first", "l2": "wide_second", "r1": "wide_first", "r2": "tall_second"}
 _REFINED = dict(
