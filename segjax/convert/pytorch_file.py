@@ -107,8 +107,11 @@ def _read_legacy(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
     return {name: _array(path, name, tensor, lambda s: data[s.key]) for name, tensor in tensors.items()}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Calls nothing but the functions of `_allowed`."""
+class _Unpickler(pickle._Unpickler):
+    """Calls nothing but the functions of `_allowed`.
+
+    The one in Python: the one in C makes room for as many memoised objects as a damaged file names.
+    """
 
     def __init__(self, path: Path, file: Any):
         super().__init__(file, encoding="latin1")

@@ -2,7 +2,8 @@
 
 Case n is drawn from seed n alone: a valid file, one to three mutations, the reader. It must end with one line of a
 `SegjaxError` or with the right result: what another decoder makes of the same bytes where there is one, and else values
-that the reader's contract allows. A case that takes longer than `SECONDS`, or lets the process grow beyond `MEMORY`, fails.
+that the reader's contract allows. A case that takes longer than `SECONDS`, or after which the process has grown beyond
+`MEMORY`, fails.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class _Pickler(pickle._Pickler):  # the Python one, whose output of globals can 
     def _save_named(self, value: _Named) -> None:
         self.write(f"c{value.module}\n{value.name}\n".encode())
 
-    dispatch = {**pickle._Pickler.dispatch, _Named: _save_named}
+    dispatch = {**pickle._Pickler.dispatch, _Named: _save_named}  # noqa: RUF012, as the base class has it
     dispatch[type(_rebuild)] = save_global
 
 

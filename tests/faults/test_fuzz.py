@@ -1,4 +1,4 @@
-"""Mutated pictures, labels, class lists, configs and weights end in one line or in the right result (tests/faults/fuzz.py)."""
+"""Mutated files end in one line or in the right result: pictures, labels, class lists, configs, weights (fuzz.py)."""
 
 from __future__ import annotations
 
