@@ -85,7 +85,8 @@ class _Examiner:
         self.counts = {split: SplitCounts.zeros(classes, layout.channels or 0) for split in layout.splits}
 
     def report(self, kind: str, text: str) -> None:
-        self.problems.append(Problem(kind, text.replace(self.layout.way_out(), "").strip()))
+        line = " ".join(text.replace(self.layout.way_out(), "").splitlines())  # a file's name may hold a line break
+        self.problems.append(Problem(kind, line.strip()))
 
     def examine(self, split: str, sample: Sample) -> None:
         picture, label = self._picture(split, sample), self._label(sample)
