@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from segjax import __version__
+from segjax.cli import output
 from segjax.cli.config_flags import split_overrides
-from segjax.core.errors import ConfigError, SegjaxError, suggest
+from segjax.core.errors import ConfigError, SegjaxError, reason, suggest
 
 VERBS = {
     "train": "train a network, evaluate it, write checkpoints and a report",
@@ -27,9 +28,44 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status.
 
-    0 done, 1 done with failures, 2 bad input, 75 (`EXIT_RESUME`) to be gone on with, 130 interrupted.
+    0 done, 1 done with failures, 2 bad input, 75 (`EXIT_RESUME`) to be gone on with, 130 interrupted, 141
+    (`EXIT_PIPE`) the reader of the output has gone.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    name = " ".join(["segjax", *(word for word in argv[:1] if word in VERBS)])
+    output.prepare()
+    try:
+        status = _run(argv)
+    except SegjaxError as error:
+        output.say(f"{name}: {error}")
+        status = 2
+    except KeyboardInterrupt:
+        output.say(f"{name}: interrupted.")
+        status = 130
+    except OSError as error:
+        found = output.lost()
+        if found is None:
+            output.say(f"{name}: {reason(error)}.")
+            return 2
+        return _no_output(name, found)
+    except SystemExit:  # argparse's, after --help or a wrong flag
+        found = output.lost()
+        if found is not None:
+            raise SystemExit(_no_output(name, found)) from None
+        raise
+    found = output.lost()
+    return status if found is None else _no_output(name, found)
+
+
+def _no_output(name: str, error: OSError) -> int:
+    """Ends quietly where the reader of a pipe has seen enough, as other command-line tools do."""
+    if isinstance(error, BrokenPipeError):
+        return output.EXIT_PIPE
+    output.say(f"{name}: standard output cannot be written to: {error.strerror or error}.")
+    return 2
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0 if argv else 2
@@ -38,24 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = argv[0]
     if verb not in VERBS:
-        print(f"segjax: no verb {verb!r}.{suggest(verb, VERBS)} `segjax --help` lists them.", file=sys.stderr)
-        return 2
+        raise ConfigError(f"no verb {verb!r}.{suggest(verb, VERBS)} `segjax --help` lists them.")
     module = importlib.import_module(f"segjax.cli.{verb}")
     parser = argparse.ArgumentParser(prog=f"segjax {verb}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
-    try:
-        overrides, rest = split_overrides(argv[1:])
-        if overrides and not getattr(module, "TAKES_OVERRIDES", False):
-            raise ConfigError(f"--config.{next(iter(overrides))}: `segjax {verb}` reads no config.")
-        args = parser.parse_args(rest)
-        args.overrides = overrides
-        return module.run(args)
-    except SegjaxError as error:
-        print(f"segjax {verb}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"segjax {verb}: interrupted.", file=sys.stderr)
-        return 130
+    overrides, rest = split_overrides(argv[1:])
+    if overrides and not getattr(module, "TAKES_OVERRIDES", False):
+        raise ConfigError(f"--config.{next(iter(overrides))}: `segjax {verb}` reads no config.")
+    args = parser.parse_args(rest)
+    args.overrides = overrides
+    return module.run(args)
 
 
 def _usage() -> str:

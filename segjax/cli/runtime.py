@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ def prepare_jax() -> None:
     """
     import jax
 
+    from segjax.core.cache import cache_root
+    from segjax.core.errors import StorageError
     from segjax.core.host_memory import keep_freed_memory
 
     keep_freed_memory()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        root = Path(os.environ.get("SEGJAX_CACHE", "~/.cache/segjax")).expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
+        with contextlib.suppress(StorageError):  # without a place for it, programs are compiled anew
+            jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

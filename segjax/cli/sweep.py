@@ -101,14 +101,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_together(queue, parts) -> str | None:
     """Each part as one program; the signal that interrupted them, if one did."""
+    import contextlib
+
     from segjax.cli.members import train_together
+    from segjax.core.lock import owned
 
     for part in parts:
         left = [variant for variant in part if queue.open(variant)]
-        with queue.take(left) as locks:
+        with queue.take(left) as locks, contextlib.ExitStack() as owners:
             if not left or locks is None:
                 continue
-            interrupted = train_together(queue, [variant for variant in left if queue.open(variant)])
+            left = [variant for variant in left if queue.open(variant)]
+            for variant in left:
+                owners.enter_context(owned(queue.workdir(variant)))
+            interrupted = train_together(queue, left)
         if interrupted is not None:
             return interrupted
     return None

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from segjax.core.config import load_config
+    from segjax.core.lock import owned
     from segjax.core.registry import resolve
 
     # --- What can be wrong is looked at before anything heavy is imported.
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     workdir = Path(args.workdir or f"runs/{config.name}")
 
     prepare_jax()
-    with join(args, config.parallel) as watchdog:
+    with join(args, config.parallel) as watchdog, owned(workdir, active=watchdog.process == 0):
         return _train(config, workdir, args.resume, watchdog)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 EXIT_RESUME = 75
@@ -46,8 +47,19 @@ class StorageError(SegjaxError):
     """A file that could not be written, no space left for one."""
 
 
+class BusyError(SegjaxError):
+    """A folder that another process is writing to."""
+
+
 class ClusterError(SegjaxError):
     """Processes of one run that do not find each other or do not fit together."""
+
+
+def reason(error: OSError) -> str:
+    """`FILE: cause`, as far as the operating system tells them; one line."""
+    cause = error.strerror or str(error) or type(error).__name__
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    return " ".join(": ".join([" -> ".join(names), cause] if names else [cause]).splitlines())
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -26,16 +27,17 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                os.unlink(temporary)
         raise StorageError(
-            f"{path} could not be written: {error.strerror}; free space, or choose another place."
+            f"{path} could not be written: {error.strerror or error}; free space, or choose another place."
         ) from error
     return path
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` of UTF-8."""
-    return write_bytes(path, text.encode())
+    """`write_bytes` of UTF-8; bytes of a file's name that are no text are written as `\\udcff`."""
+    return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def _umask() -> int:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.core.cache import cache_root
 from segjax.core.errors import DataError, SegjaxError, StorageError
 from segjax.core.schema import DatasetInfo
 from segjax.data import builders
@@ -35,7 +36,7 @@ _FORMAT = 3  # changes when what is written changes, so that old copies are not 
 
 def default_cache() -> Path:
     """$SEGJAX_CACHE, or ~/.cache/segjax."""
-    return Path(os.environ.get("SEGJAX_CACHE") or Path.home() / ".cache" / "segjax")
+    return cache_root()
 
 
 def prepare(

@@ -22,7 +22,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
-from segjax.core.errors import EXIT_RESUME, SegjaxError
+from segjax.core.errors import EXIT_RESUME, SegjaxError, reason
 
 PREFIX = "segjax/heartbeat/"
 EXIT_ABORT = 128 + signal.SIGABRT
@@ -225,10 +225,10 @@ class Watchdog:
         if _broke_off(error):
             # A connection is gone before the partner counts as lost: the judge names it.
             self._threads[1].join(self.heartbeat + 8 * self.interval)
-        expected = isinstance(error, SegjaxError | KeyboardInterrupt)
-        status = 2 if isinstance(error, SegjaxError) else 130 if isinstance(error, KeyboardInterrupt) else 1
-        text = (str(error).splitlines() or [""])[0]
-        text = text if isinstance(error, SegjaxError) else f"{type(error).__name__}: {text}"
+        expected = isinstance(error, SegjaxError | OSError | KeyboardInterrupt)
+        status = 2 if isinstance(error, SegjaxError | OSError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        text = reason(error) if isinstance(error, OSError) else (str(error).splitlines() or [""])[0]
+        text = text if isinstance(error, SegjaxError | OSError) else f"{type(error).__name__}: {text}"
         with self._lock:
             self._mine.failed = (text, status)
         self._close()

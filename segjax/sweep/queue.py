@@ -23,6 +23,7 @@ from typing import Any
 from segjax.core.config import as_text, to_dict
 from segjax.core.errors import ConfigError, StorageError
 from segjax.core.files import write_text
+from segjax.core.lock import holder
 from segjax.sweep.variants import Variant, flatten
 
 RUNS, LOCKS, RECORD = "runs", "locks", "sweep.json"
@@ -142,6 +143,13 @@ def run_queue(
             child.send_signal(signal.SIGTERM)
 
     def one(variant: Variant) -> None:
+        try:
+            run(variant)
+        except BaseException:  # such as no space for its log: nothing more is started
+            stop(signal.SIGTERM, None)
+            raise
+
+    def run(variant: Variant) -> None:
         with queue.take([variant]) as locks:
             if locks is None:
                 return
@@ -195,6 +203,8 @@ def train_command(spec: str, texts: Mapping[str, str]) -> Callable[[Variant, Pat
 def _note_end(queue: Queue, variant: Variant, status: int, stopped: bool) -> None:
     if status == 0:
         print(f"sweep: {variant.name} is done", flush=True)
+    elif status == 2 and (owner := holder(queue.workdir(variant))) is not None:
+        print(f"sweep: {variant.name} is left open: {owner} writes to {queue.workdir(variant)}", flush=True)
     elif status == 2:
         lines = (queue.workdir(variant) / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         queue.fail(variant, next((line for line in lines[::-1] if line.startswith("segjax ")), "see log.txt"))

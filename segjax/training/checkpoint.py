@@ -8,14 +8,16 @@ a folder with a number for a name and no manifest is one that was damaged. Orbax
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
-import hashlib
 import importlib.metadata
 import json
 import logging
 import math
+import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,19 +28,18 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from segjax.core.errors import CheckpointError, StorageError
+from segjax.core.errors import CheckpointError, SegjaxError, StorageError
+from segjax.core.lock import holder
 from segjax.core.paths import named_leaves
 from segjax.core.schema import DatasetInfo
+from segjax.training import background
+from segjax.training.identity import check_leaves, check_same_run
+from segjax.training.manifest import MANIFEST, checksums, committed_steps, damage, set_aside
 from segjax.training.state import TrainState
 
 FOLDER = "checkpoints"
-MANIFEST = "manifest.json"
-IDENTITY = ("model", "data", "optim")
-HOST_ONLY = ("data.root", "data.cache", "data.threads", "data.prefetch", "data.cache_decoded")
-"""Keys of `IDENTITY` that may change between a run and its resumption: they do not touch the result."""
-UNSEALED = "_CHECKPOINT_METADATA"
-"""Orbax stamps its time into it after the manifest is written; it holds nothing of the state."""
-
+ATTEMPTS = 10
+"""Times that a checkpoint is chosen anew because the run that is under way deleted the one chosen before."""
 log = logging.getLogger("segjax")
 
 
@@ -87,6 +88,7 @@ class Checkpointer:
         self.config, self.info, self.best = dict(config), info, best
         self._shown = workdir
         self._saving: int | None = None
+        self._failed = False
         steps = committed_steps(self.directory)
         if steps:
             self._check_owner(steps, resume)
@@ -95,18 +97,7 @@ class Checkpointer:
         for step in reversed(steps):
             if damage(self.directory / str(step)) is None:
                 meta = _read_meta(self.directory / str(step))
-                if meta["info"]["classes"] and len(meta["info"]["classes"]) != self.info.num_classes:
-                    raise CheckpointError(
-                        f"{self._shown}: the checkpoint has {len(meta['info']['classes'])} classes, the config asks "
-                        f"for {self.info.num_classes}; use the config it was made with, or another --workdir."
-                    )
-                difference = _first_difference(meta["config"], self.config)
-                if difference:
-                    key, theirs, ours = difference
-                    raise CheckpointError(
-                        f"{self._shown} holds a checkpoint of another config: {key} is {theirs!r} there and {ours!r} "
-                        "here; use --resume with the config it was made with, or another --workdir."
-                    )
+                check_same_run(self._shown, meta, self.config, self.info)
                 break
         if not resume:
             raise CheckpointError(
@@ -116,6 +107,7 @@ class Checkpointer:
 
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
+        background.quiet()
         latest = policies.LatestN(2)
         best = policies.BestN(get_metric_fn=lambda m: _rank(m, self.best), n=1, keep_checkpoints_without_metrics=False)
         try:
@@ -131,7 +123,7 @@ class Checkpointer:
             )
         except OSError as error:
             raise StorageError(
-                f"{self.directory} cannot be made: {error.strerror}; choose another --workdir."
+                f"{self.directory} cannot be made: {error.strerror or error}; choose another --workdir."
             ) from error
 
     def save(self, step: int, state: TrainState, *, iterator: Any, metrics: Mapping[str, Any] | None = None) -> None:
@@ -144,7 +136,8 @@ class Checkpointer:
           metrics: scores; those that are numbers are kept with the step.
 
         Raises:
-          StorageError: no space left, now or during the save before; earlier checkpoints stay whole.
+          StorageError: no space left, now or during the save before, or a folder that cannot be written to any more;
+            earlier checkpoints stay whole.
           CheckpointError: where `metrics` lacks the metric that picks the best.
         """
         scalars = {key: float(value) for key, value in (metrics or {}).items() if np.ndim(value) == 0}
@@ -185,11 +178,20 @@ class Checkpointer:
                 self._manager.check_for_errors()
 
     def close(self) -> None:
-        """Waits for the last save and ends the background threads."""
-        if "_manager" in self.__dict__:
+        """Waits for the last save and ends the background threads; removes what a failed save left."""
+        if "_manager" not in self.__dict__:
+            return
+        manager = self.__dict__.pop("_manager")
+        try:
             with self._storage_errors():
-                self._manager.close()
-            del self.__dict__["_manager"]
+                manager.close()
+        finally:
+            if self._failed:
+                with contextlib.suppress(Exception):
+                    manager.close()  # after an error, which it raises once, it has still its threads to end
+                if jax.process_index() == 0:
+                    for folder in self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                        shutil.rmtree(folder, ignore_errors=True)
 
     def restore(self, which: int | str, template: TrainState) -> Restored | None:
         """The state of a step, on the shardings of `template`, which may be those of another mesh.
@@ -211,12 +213,12 @@ class Checkpointer:
         step, broken = _choose(self.directory, which, self.best)
         if jax.process_index() == 0:
             for bad in broken:
-                _set_aside(self.directory / str(bad))
+                set_aside(self.directory / str(bad))
         if step is None:
             return None
         folder = self.directory / str(step)
         meta = _read_meta(folder)
-        _check_leaves(folder, meta["leaves"], _leaves(template))
+        check_leaves(folder, meta["leaves"], _leaves(template))
         iterators = meta["iterators"]
         if len(iterators) != jax.process_count():
             if any(other != iterators[0] for other in iterators):
@@ -239,41 +241,55 @@ class Checkpointer:
         """Writes the manifest into the folder that Orbax is about to commit."""
         if jax.process_index() == 0:
             for folder in self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
-                (folder / MANIFEST).write_text(json.dumps(_checksums(folder), indent=1, sort_keys=True))
+                (folder / MANIFEST).write_text(json.dumps(checksums(folder), indent=1, sort_keys=True))
 
     def _check_space(self, state: TrainState) -> None:
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        folder = next(path for path in (self.directory, *self.directory.parents) if path.exists())
-        free = shutil.disk_usage(folder).free
+        """Raises StorageError where the folder was removed, or a checkpoint does not fit."""
+        made = "_manager" in self.__dict__
+        with self._storage_errors():
+            self._manager  # noqa: B018  (it first removes what a save that was cut off left)
+            if made and not self.directory.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.directory))
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            free = shutil.disk_usage(self.directory).free
         if free < needed:
-            raise StorageError(self._no_space(f"{needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free"))
+            raise StorageError(self._no_space(f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"))
 
     def _no_space(self, detail: str) -> str:
-        whole = [step for step in committed_steps(self.directory) if damage(self.directory / str(step)) is None]
-        kept = f"the last good checkpoint is step {whole[-1]}" if whole else "there is no checkpoint yet"
         return (
-            f"{self._shown}: no space left on the device for a checkpoint ({detail}); {kept}: free some space and go "
-            "on with --resume."
+            f"{self._shown}: no space left on the device for a checkpoint ({detail}); {self._kept()}: free some space "
+            "and go on with --resume."
         )
 
-    def _storage_errors(self) -> _StorageErrors:
-        return _StorageErrors(self)
+    def _unwritten(self, cause: OSError) -> str:
+        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._no_space(f"step {self._saving}" if cause.errno == errno.ENOSPC else cause.strerror)
+        if not self.directory.is_dir():
+            return f"{self._shown} was removed while a run was writing to it; start it again."
+        return (
+            f"{self._shown}: a checkpoint (step {self._saving}) could not be written: {cause.strerror or cause}; "
+            f"{self._kept()}: put that right and go on with --resume."
+        )
 
+    def _kept(self) -> str:
+        whole = [step for step in committed_steps(self.directory) if damage(self.directory / str(step)) is None]
+        return f"the last good checkpoint is step {whole[-1]}" if whole else "there is no checkpoint yet"
 
-class _StorageErrors:
-    """Turns a full disk, which Orbax reports in several ways, into one line."""
-
-    def __init__(self, checkpointer: Checkpointer):
-        self._checkpointer = checkpointer
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        for cause in _causes(error):
-            full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full or "No space left on device" in str(cause) or "Disk quota exceeded" in str(cause):
-                raise StorageError(self._checkpointer._no_space(f"step {self._checkpointer._saving}")) from error
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Turns what a full disk or a lost folder raises, which Orbax reports in several ways, into one line."""
+        try:
+            yield
+        except SegjaxError:
+            raise
+        except Exception as error:
+            self._failed = True
+            causes = list(background.causes(error))
+            background.forget(causes)
+            found = next(filter(None, map(background.system_error, causes)), None)
+            if found is None:
+                raise
+            raise StorageError(self._unwritten(found)) from error
 
 
 def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
@@ -294,13 +310,26 @@ def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
     directory = path / FOLDER if (path / FOLDER).is_dir() else path
     if not directory.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the --workdir of a training run.")
-    if not committed_steps(directory):
-        raise CheckpointError(f"{path} holds no checkpoint; give the --workdir of a training run.")
-    step, _ = _choose(directory, which, None)
-    if step is None:
-        wanted = "no whole checkpoint" if isinstance(which, str) else f"no whole checkpoint of step {which}"
-        raise CheckpointError(f"{path}: {wanted}; steps there: {', '.join(map(str, committed_steps(directory)))}.")
-    folder = directory / str(step)
+    for _ in range(ATTEMPTS):
+        if not committed_steps(directory):
+            raise CheckpointError(f"{path} holds no checkpoint; give the --workdir of a training run.")
+        step, _ = _choose(directory, which, None)
+        if step is None:
+            wanted = "no whole checkpoint" if isinstance(which, str) else f"no whole checkpoint of step {which}"
+            raise CheckpointError(f"{path}: {wanted}; steps there: {', '.join(map(str, committed_steps(directory)))}.")
+        try:
+            return _read_saved(directory / str(step))
+        except Exception:
+            if not _deleted(directory / str(step)):
+                raise
+            if jax.process_count() > 1:  # the others may have read it
+                break
+    raise CheckpointError(
+        f"{path}: the run that writes there deletes its checkpoints before they are read; wait for its end."
+    )
+
+
+def _read_saved(folder: Path) -> Saved:
     meta = _read_meta(folder)
     template: dict[str, Any] = {}
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -314,33 +343,9 @@ def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
     template.setdefault("model_state", {})
     model = jax.tree.map(np.asarray, _read_arrays(folder / "model", template))
     variables = {"params": model.get("ema", model["params"]), **model["model_state"]}
-    return Saved(step, meta["config"], DatasetInfo.from_json(meta["info"]), variables, _read_metrics(folder))
-
-
-def committed_steps(directory: Path) -> list[int]:
-    """The steps whose folders have their final name, whole or not, in order."""
-    if not directory.is_dir():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with a step's folder, or None: each file of its manifest is read and compared."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        for name, (size, digest) in manifest.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size} bytes instead of {size}"
-            if _digest(path) != digest:
-                return f"{name} does not match its checksum"
-    except FileNotFoundError:
-        return "it was not written to its end"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is unreadable ({error})"
-    return None
+    return Saved(
+        int(folder.name), meta["config"], DatasetInfo.from_json(meta["info"]), variables, _read_metrics(folder)
+    )
 
 
 def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | None, list[int]]:
@@ -365,6 +370,8 @@ def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | 
             reason = multihost_utils.broadcast_one_to_all(np.int32(reason is not None)).item() or None
         if not reason:
             return step, broken
+        if jax.process_count() == 1 and _deleted(directory / str(step)):
+            return _choose(directory, which, best)
         broken.append(step)
         rest = candidates[position + 1 : position + 2]
         turn = f"trying step {rest[0]}" if rest else "there is no other"
@@ -372,19 +379,21 @@ def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | 
     return None, broken
 
 
+def _deleted(folder: Path) -> bool:
+    """Whether a step's folder is gone, or going: a run that is under way deletes those that it keeps no longer."""
+    end = time.monotonic() + 2.0
+    while folder.is_dir():
+        if holder(folder.parent.parent) is None or time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _rank(metrics: Mapping[str, Any] | None, best: str) -> float:
     value = float((metrics or {}).get(best, math.nan))
     if math.isnan(value):
         return -math.inf
     return -value if "loss" in best else value
-
-
-def _set_aside(folder: Path) -> None:
-    target, count = folder.with_name(f"damaged-{folder.name}"), 1
-    while target.exists():
-        count += 1
-        target = folder.with_name(f"damaged-{folder.name}-{count}")
-    folder.rename(target)
 
 
 def _read_arrays(path: Path, template: Any) -> Any:
@@ -404,54 +413,9 @@ def _read_metrics(folder: Path) -> dict[str, Any]:
         return reader.restore(folder / "metrics")
 
 
-def _checksums(folder: Path) -> dict[str, tuple[int, str]]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST, UNSEALED))
-    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _digest(path)) for path in files}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _leaves(state: TrainState) -> dict[str, list[Any]]:
     """{path: [shape, dtype]} of a state or its template."""
     return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in named_leaves(state).items()}
-
-
-def _check_leaves(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    for name in [*ours, *theirs]:
-        if name not in theirs:
-            raise CheckpointError(f"{folder}: {name} is missing there; resume with the config it was made with.")
-        if name not in ours:
-            raise CheckpointError(f"{folder}: {name} is left over there; resume with the config it was made with.")
-        for what, there, here in zip(("shape", "dtype"), theirs[name], ours[name]):
-            if there != here:
-                raise CheckpointError(
-                    f"{folder}: {name} has {what} {there} there and {here} here; resume with the config it was made "
-                    "with."
-                )
-
-
-def _first_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first differing key of the configs' identity, its value there and here."""
-    flat_theirs, flat_ours = (dict(_flatten({k: c.get(k) for k in IDENTITY})) for c in (theirs, _jsoned(ours)))
-    for key in [*flat_ours, *flat_theirs]:
-        if key not in HOST_ONLY and flat_theirs.get(key) != flat_ours.get(key):
-            return key, flat_theirs.get(key), flat_ours.get(key)
-    return None
-
-
-def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _jsoned(record: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(record))
 
 
 def _gather(value: Any) -> list[Any]:
@@ -480,14 +444,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    stack = [error]
-    while stack:
-        cause = stack.pop()
-        if cause is not None and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            stack += [cause.__cause__, cause.__context__]

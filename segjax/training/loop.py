@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from segjax.core.cleanup import Cleanup
 from segjax.core.config import Config, to_dict
 from segjax.core.errors import ConfigError
+from segjax.core.lock import owned
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import check_batch_size
@@ -83,65 +85,72 @@ def train(
 
     Raises:
       ConfigError: a batch size or mesh that does not fit the devices.
+      BusyError: another process writes to `workdir`.
       CheckpointError: `workdir` holds another run.
-      StorageError: no space left.
+      StorageError: no space left, or `workdir` cannot be written to (any more); earlier checkpoints stay whole.
       SegjaxError: a loss that is not finite, where `config.train.stop_on_nan` is set.
     """
     settings = config.train
     watchdog = watchdog or Watchdog()
     first = jax.process_index() == 0
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-    check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
-    checkpointer = Checkpointer(workdir, config=to_dict(config), info=info, best=config.checkpoint.best, resume=resume)
+    with Cleanup() as cleanup:
+        cleanup.enter_context(owned(workdir, active=first))
+        mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
+        check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
+        checkpointer = Checkpointer(
+            workdir, config=to_dict(config), info=info, best=config.checkpoint.best, resume=resume
+        )
+        cleanup.callback(checkpointer.close)
 
-    # --- State: shapes first, then either a checkpoint's values or initial ones, made where they will live.
-    height, width = config.data.crop_size
-    if variables is None:
-        variables = init_variables(model, config.seed, (height, width, info.channels))
-    program = make_program(
-        config,
-        model=model,
-        task=task,
-        transform=None if settings.cache_features else transform,
-        variables=variables,
-        mesh=mesh,
-        steps=steps,
-    )
-    restored = checkpointer.restore("last", program.state) if resume else None
-    if restored is None:
-        if config.init.checkpoint is not None:
-            variables = pretrained(config.init, variables)
-        rules, ema = config.parallel.rules, settings.ema is not None
-        state, start, metrics = init_state(variables, program.tx, mesh, ema=ema, rules=rules), 0, {}
-    else:
-        state, start, metrics = restored.state, restored.step, restored.metrics
-        batches.set_state(restored.iterator)
-    del variables, restored
-    cache = None
-    if settings.cache_features:
-        multipliers = config.optim.multipliers
-        cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=samples, mesh=mesh)
+        # --- State: shapes first, then either a checkpoint's values or initial ones, made where they will live.
+        height, width = config.data.crop_size
+        if variables is None:
+            variables = init_variables(model, config.seed, (height, width, info.channels))
+        program = make_program(
+            config,
+            model=model,
+            task=task,
+            transform=None if settings.cache_features else transform,
+            variables=variables,
+            mesh=mesh,
+            steps=steps,
+        )
+        restored = checkpointer.restore("last", program.state) if resume else None
+        if restored is None:
+            if config.init.checkpoint is not None:
+                variables = pretrained(config.init, variables)
+            rules, ema = config.parallel.rules, settings.ema is not None
+            state, start, metrics = init_state(variables, program.tx, mesh, ema=ema, rules=rules), 0, {}
+        else:
+            state, start, metrics = restored.state, restored.step, restored.metrics
+            batches.set_state(restored.iterator)
+        del variables, restored
+        cache = None
+        if settings.cache_features:
+            multipliers = config.optim.multipliers
+            cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=samples, mesh=mesh)
 
-    eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
-    save_every = config.checkpoint.every or eval_every
+        eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
+        save_every = config.checkpoint.every or eval_every
 
-    writer = Writer(
-        workdir,
-        name=config.name,
-        config=to_dict(config),
-        tensorboard=config.log.tensorboard,
-        wandb=config.log.wandb,
-        resume_step=start,
-        active=first,
-    )
-    console = Console(steps, start=start, active=first)
-    if start:
-        console.line(f"resumed from step {start} of {workdir}")
-    peak = peak_flops(mesh.devices.flatten().tolist())  # measured on CPUs, which an ambient mesh would spread out
-    history = History(settings.stop_on_nan, console)
-    compiled, meter, interrupted = None, None, None
-    step, saved = start, start
-    try:
+        writer = Writer(
+            workdir,
+            name=config.name,
+            config=to_dict(config),
+            tensorboard=config.log.tensorboard,
+            wandb=config.log.wandb,
+            resume_step=start,
+            active=first,
+        )
+        cleanup.callback(writer.close)
+        console = Console(steps, start=start, active=first)
+        cleanup.callback(console.close)
+        if start:
+            console.line(f"resumed from step {start} of {workdir}")
+        peak = peak_flops(mesh.devices.flatten().tolist())  # measured on CPUs, which an ambient mesh would spread out
+        history = History(settings.stop_on_nan, console)
+        compiled, meter, interrupted = None, None, None
+        step, saved = start, start
         with program.ambient(), Preemption() as preemption:
             while step < steps and interrupted is None:
                 watchdog.at(step + 1, "waiting for data")
@@ -186,10 +195,6 @@ def train(
                     saved = step
                 if due_eval or due_save:
                     meter.reset()
-    finally:
-        console.close()
-        writer.close()
-        checkpointer.close()
     if interrupted is not None and first:
         print(f"{interrupted}: saved step {saved} of {steps} in {workdir}; go on with --resume.", flush=True)
     return Result(state, step, metrics, interrupted)

@@ -20,8 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.core.cleanup import Cleanup
 from segjax.core.config import Config, refuse_cached_features, to_dict
 from segjax.core.errors import ConfigError, SegjaxError
+from segjax.core.lock import owned
 from segjax.core.schema import DatasetInfo
 from segjax.parallel.members import members_mesh, over_members, put_members, rows_of
 from segjax.parallel.mesh import make_mesh
@@ -98,7 +100,7 @@ def train_members(
       evaluate: (position, its state) -> scores.
 
     Raises:
-      ConfigError, CheckpointError, StorageError: as `segjax.training.loop.train`.
+      ConfigError, BusyError, CheckpointError, StorageError: as `segjax.training.loop.train`.
     """
     config = members[0].config
     settings = config.train
@@ -109,66 +111,75 @@ def train_members(
     refuse_cached_features(config, "a program of several members")
     mesh, alone = members_mesh(len(members)), make_mesh(devices=jax.local_devices()[:1])
     check_batch_size(settings.batch_size, alone, accumulate=settings.accumulate)
-    checkpointers = [
-        Checkpointer(one.workdir, config=to_dict(one.config), info=info, best=one.config.checkpoint.best, resume=True)
-        for one in members
-    ]
+    with Cleanup() as cleanup:
+        for one in members:
+            cleanup.enter_context(owned(one.workdir))
+        checkpointers = [
+            Checkpointer(
+                one.workdir, config=to_dict(one.config), info=info, best=one.config.checkpoint.best, resume=True
+            )
+            for one in members
+        ]
+        for checkpointer in checkpointers:
+            cleanup.callback(checkpointer.close)
 
-    # --- States: each member's as its own run would have it, then stacked.
-    states, start = _start(members, checkpointers, transform, info, steps, alone)
-    own = [jax.tree.structure(state) for state in states]
-    leaves = [jax.device_get(jax.tree.leaves(state)) for state in states]
-    params = jax.eval_shape(lambda tree: tree, states[0].params)
+        # --- States: each member's as its own run would have it, then stacked.
+        states, start = _start(members, checkpointers, transform, info, steps, alone)
+        own = [jax.tree.structure(state) for state in states]
+        leaves = [jax.device_get(jax.tree.leaves(state)) for state in states]
+        params = jax.eval_shape(lambda tree: tree, states[0].params)
 
-    # --- The program.
-    def member_step(values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
-        model, task = build(values)
-        step, _ = make_step(
-            _with_arguments(config, values), model=model, task=task, transform=transform, params=params, steps=steps
+        # --- The program.
+        def member_step(values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
+            model, task = build(values)
+            step, _ = make_step(
+                _with_arguments(config, values), model=model, task=task, transform=transform, params=params, steps=steps
+            )
+            return step(state, batch)
+
+        rows = rows_of(len(members), mesh)
+        values = put_members(_stack_arguments(arguments, rows), mesh)
+        settled = dict(model=None, task=None, transform=None, params=params, steps=steps)
+        # The optimiser's state has a place for a traced weight decay, none for one of 0; neither has leaves.
+        moments = jax.eval_shape(
+            lambda values, params: make_step(_with_arguments(config, values), **settled)[1].init(params),
+            jax.tree.map(lambda x: x[0], values),
+            params,
         )
-        return step(state, batch)
+        together = jax.tree.structure(dataclasses.replace(states[0], opt_state=moments))
+        shared = all(one.batches is members[0].batches for one in members)
+        step_fn = jax.jit(over_members(member_step, mesh, (True, True, not shared)), donate_argnums=1)
+        stacked = [np.stack(column) for column in zip(*(leaves[row] for row in rows))]
+        state = put_members(jax.tree.unflatten(together, stacked), mesh)
+        take = jax.jit(lambda tree, row: jax.tree.map(lambda x: x[row], tree))
+        del states, leaves, stacked
 
-    rows = rows_of(len(members), mesh)
-    values = put_members(_stack_arguments(arguments, rows), mesh)
-    settled = dict(model=None, task=None, transform=None, params=params, steps=steps)
-    # The optimiser's state has a place for a traced weight decay, none for one of 0; neither has leaves.
-    moments = jax.eval_shape(
-        lambda values, params: make_step(_with_arguments(config, values), **settled)[1].init(params),
-        jax.tree.map(lambda x: x[0], values),
-        params,
-    )
-    together = jax.tree.structure(dataclasses.replace(states[0], opt_state=moments))
-    shared = all(one.batches is members[0].batches for one in members)
-    step_fn = jax.jit(over_members(member_step, mesh, (True, True, not shared)), donate_argnums=1)
-    stacked = [np.stack(column) for column in zip(*(leaves[row] for row in rows))]
-    state = put_members(jax.tree.unflatten(together, stacked), mesh)
-    take = jax.jit(lambda tree, row: jax.tree.map(lambda x: x[row], tree))
-    del states, leaves, stacked
+        def of_member(position: int) -> TrainState:
+            own_leaves = jax.device_put(jax.tree.leaves(take(state, position)), alone.devices.flat[0])
+            return jax.tree.unflatten(own[position], own_leaves)
 
-    def of_member(position: int) -> TrainState:
-        own_leaves = jax.device_put(jax.tree.leaves(take(state, position)), alone.devices.flat[0])
-        return jax.tree.unflatten(own[position], own_leaves)
-
-    writers = [
-        Writer(
-            one.workdir,
-            name=one.config.name,
-            config=to_dict(one.config),
-            tensorboard=one.config.log.tensorboard,
-            wandb=None,  # a process has one run there; the members' numbers are in their files
-            resume_step=start,
-        )
-        for one in members
-    ]
-    console = Console(steps, start=start)
-    pending, histories = History(True, console), [History(settings.stop_on_nan, console) for _ in members]
-    eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
-    save_every = config.checkpoint.every or eval_every
-    if start:
-        console.line(f"resumed {len(members)} members from step {start}")
-    failed: dict[int, str] = {}
-    compiled, meter, interrupted, step, saved = None, None, None, start, start
-    try:
+        writers = [
+            Writer(
+                one.workdir,
+                name=one.config.name,
+                config=to_dict(one.config),
+                tensorboard=one.config.log.tensorboard,
+                wandb=None,  # a process has one run there; the members' numbers are in their files
+                resume_step=start,
+            )
+            for one in members
+        ]
+        for writer in writers:
+            cleanup.callback(writer.close)
+        console = Console(steps, start=start)
+        cleanup.callback(console.close)
+        pending, histories = History(True, console), [History(settings.stop_on_nan, console) for _ in members]
+        eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
+        save_every = config.checkpoint.every or eval_every
+        if start:
+            console.line(f"resumed {len(members)} members from step {start}")
+        failed: dict[int, str] = {}
+        compiled, meter, interrupted, step, saved = None, None, None, start, start
         with Preemption() as preemption:
             while step < steps and interrupted is None and len(failed) < len(members):
                 asked = time.perf_counter()
@@ -217,10 +228,6 @@ def train_members(
                     saved = step
                 if due_eval or due_save:
                     meter.reset()
-    finally:
-        console.close()
-        for closing in (*writers, *checkpointers):
-            closing.close()
     if interrupted is not None:
         print(f"{interrupted}: saved step {saved} of {steps}; the same command goes on.", flush=True)
     return MembersResult([of_member(position) for position in range(len(members))], step, failed, interrupted)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from segjax.core.cleanup import Cleanup
 from segjax.core.errors import ConfigError, StorageError
 from segjax.core.files import write_text
 from segjax.core.jsonable import jsonable
@@ -51,44 +56,96 @@ class Writer:
           StorageError: the folder cannot be written.
         """
         self._file: TextIO | None = None
-        self._events = self._wandb = None
+        self._events: Events | None = None
+        self._wandb: Any = None
         if not active:
             return
         self._path = Path(workdir) / METRICS
         if wandb is not None:
             self._wandb = _start_wandb(wandb, name, config, workdir, resume=resume_step > 0)
         write_text(self._path, "".join(_lines_until(self._path, resume_step)))
-        self._file = self._path.open("a", encoding="utf-8")
-        if tensorboard:
-            self._events = _summary_writer()(
-                str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1 if resume_step else None
-            )
+        with self._storage_errors():
+            self._file = self._path.open("a", encoding="utf-8")
+            if tensorboard:
+                self._events = Events(Path(workdir) / "tensorboard", resume_step=resume_step)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Appends one record and flushes it. Lists stay in the file; NaN and infinities are null in JSON."""
+        """Appends one record and flushes it. Lists stay in the file; NaN and infinities are null in JSON.
+
+        Raises:
+          StorageError: no space left, or the file is no longer where it was.
+        """
         if self._file is None:
             return
         record = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
-        try:
+        scalars = {f"{kind}/{key}": float(value) for key, value in values.items() if _is_number(value)}
+        with self._storage_errors():
+            if not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             self._file.write(json.dumps(jsonable(record)) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise StorageError(f"{self._path} could not be written: {error.strerror}; free some space.") from error
-        scalars = {f"{kind}/{key}": float(value) for key, value in values.items() if _is_number(value)}
-        if self._events is not None:
-            for key, value in scalars.items():
-                self._events.add_scalar(key, value, step)
+            if self._events is not None:
+                self._events.write(step, scalars)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
         """Flushes and closes everything."""
-        if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        with Cleanup() as closing:
+            if self._wandb is not None:
+                closing.callback(self._wandb.finish)
+            closing.enter_context(self._storage_errors())
+            for file in (self._file, self._events):
+                if file is not None:
+                    closing.callback(file.close)
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"{self._path} was removed or replaced while a run was writing to it; start the run again."
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{self._path.parent}: the log could not be written: {error.strerror or error}; put that right (free "
+                "some space) and go on with --resume."
+            ) from error
+
+
+class Events:
+    """TensorBoard's event file, written where it is asked for: a thread's errors would come late, or never."""
+
+    def __init__(self, folder: Path, *, resume_step: int = 0, interval: float = 10.0):
+        """
+        Args:
+          folder: of the event files; a new one is made.
+          resume_step: TensorBoard hides what older files hold of later steps; 0 hides nothing.
+          interval: seconds between flushes.
+        """
+        self._record_writer, self._event, self._summary, session = _tensorboardx()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._file, self._interval, self._flushed = self._record_writer(str(folder / name)), interval, time.monotonic()
+        self._add(file_version="brain.Event:2")
+        if resume_step:
+            self._add(step=resume_step + 1, session_log=session(status=session.START))
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Appends one summary of {tag: number}; raises OSError."""
+        values = [self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._add(step=step, summary=self._summary(value=values))
+        if time.monotonic() - self._flushed > self._interval:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Writes what is left; raises OSError."""
+        self._file.close()
+
+    def _add(self, **fields: Any) -> None:
+        self._file.write(self._event(wall_time=time.time(), **fields).SerializeToString())
 
 
 class Console:
@@ -173,17 +230,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _summary_writer() -> type:
-    """tensorboardX's. Where torch is installed, it imports that for the name of a type: seconds of a run's start."""
+def _tensorboardx() -> tuple[type, type, type, type]:
+    """Its writer of records, and the messages Event, Summary and SessionLog.
+
+    Where torch is installed, tensorboardX imports that for the name of a type: seconds of a run's start.
+    """
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.record_writer import RecordWriter
     finally:
         if hidden:
             del sys.modules["torch"]
-    return SummaryWriter
+    return RecordWriter, Event, Summary, SessionLog
 
 
 def _start_wandb(
