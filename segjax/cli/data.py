@@ -1,4 +1,4 @@
-"""Prepare, check or show a data set."""
+"""Import annotations of other tools as a data set; prepare, check or show a data set."""
 
 from __future__ import annotations
 
@@ -28,11 +28,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--split", help="which split; default the first")
     show.add_argument("--count", type=int, default=8, help="samples, spread over the split; default 8")
     show.add_argument("--output", default="sheet.png", help="picture to write; default sheet.png")
+    _add_import(actions)
+
+
+def _add_import(actions: Any) -> None:
+    parser = actions.add_parser(
+        "import",
+        help="write annotations of other tools as a `folder` data set; exit status 1 if something was dropped",
+        description="Writes DIR/SPLIT/images, DIR/SPLIT/labels and DIR/classes.txt (docs/import_annotations.md).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", metavar="SRC", help="the annotations' file or folder")
+    parser.add_argument(
+        "--from", dest="source_format", required=True, metavar="FORMAT", help="coco, labelme, voc, cvat, cityscapes-ids"
+    )
+    parser.add_argument("--root", required=True, metavar="DIR", help="the data set to write; other splits in it stay")
+    parser.add_argument("--split", help="what to call the split; default train, or the source's own splits")
+    parser.add_argument("--images", metavar="DIR", help="where the images are, if not beside the annotations")
+    parser.add_argument("--classes", metavar="FILE", help="class names, one a line, instead of the source's list")
+    ways = parser.add_mutually_exclusive_group()
+    for way, text in (
+        ("copy", "copy the images (default)"),
+        ("link", "make symbolic links to the images"),
+        ("hard-link", "make hard links to the images"),
+    ):
+        ways.add_argument(f"--{way}", dest="transfer", action="store_const", const=way, default="copy", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action == "import":
+        return _import(args)
     options = dict(_option(text) for text in args.option)
     return {"prepare": _prepare, "check": _check, "show": _show}[args.action](args, options)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from segjax.core.errors import ConfigError, suggest
+    from segjax.data.annotations.importing import FORMATS, import_annotations
+
+    if args.source_format not in FORMATS:
+        raise ConfigError(f"--from: {args.source_format!r} is no format.{suggest(args.source_format, FORMATS)}")
+    imported = import_annotations(
+        args.source_format,
+        args.source,
+        args.root,
+        split=args.split,
+        images=args.images,
+        classes=args.classes,
+        transfer=args.transfer,
+    )
+    for line in imported.lines():
+        print(line)
+    return 1 if imported.tally.dropped else 0
 
 
 def _prepare(args: argparse.Namespace, options: dict[str, Any]) -> int:
