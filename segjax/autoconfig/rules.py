@@ -27,10 +27,11 @@ from segjax.data.fingerprint import Fingerprint
 HELD_OUT = 20  # percent of the training images, where the set has no others to score on
 FEW = 5  # images of which none can be spared
 VALIDATION = ("val", "valid", "validation", "dev")
+UNET = "unet/same"
 THIN = 8.0  # pixels; regions below lose their shape on a grid of two pixels
 SMALLEST_GRID = 4  # cells along the shorter side at the deepest level: nnU-Net's
 CPU_PIXELS, PIXELS = 192 * 192, 512 * 512  # of a crop; nnU-Net's 2D networks mostly see 512x512
-CPU_SECONDS = 240.0  # of train steps
+CPU_SECONDS = 200.0  # of train steps
 CPU_UTILISATION = 0.4  # of the speed of a matrix product, as U-Nets reach it here
 CPU_STEPS, STEPS = (100, 4000), (2000, 40000)  # fewest and most
 VIEWS = 200.0  # times that each part of the images is seen, beyond which more steps memorise
@@ -102,36 +103,42 @@ def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
     """Network and crop, which need each other; returns both."""
     thin = data.thinnest is not None and data.thinnest < THIN
     patch = 2 if machine.is_cpu and not thin and min(data.median) >= 16 * SMALLEST_GRID else 1
-    target = _within(data.median, CPU_PIXELS * patch if machine.is_cpu else PIXELS)
-    depth = max(1, min(4, int(math.log2(max(2, min(target) / patch / SMALLEST_GRID)))))
-    width = 16 if machine.is_cpu else 32
-    if data.info.num_classes > DICE_CLASSES:
-        width = 32
-    name = yield "model.name", "unet/same", "trains from scratch on few images, and draws fine borders"
+    pixels = CPU_PIXELS * patch if machine.is_cpu else PIXELS
+    shorter = min(_within(data.median, pixels))
+    depth = max(1, min(4, int(math.log2(max(2, shorter / patch / SMALLEST_GRID)))))
+    width = 16 if machine.is_cpu and data.info.num_classes <= DICE_CLASSES else 32
+    name = yield "model.name", UNET, "nnU-Net's: it trains from scratch on few images, and draws fine borders"
     options: dict[str, Any] = {}
-    if name == "unet/same":
-        shown = f"{data.thinnest:.1f} pixels wide on average" if data.thinnest is not None else "without a border"
-        why = [f"{width} channels, doubled {depth} times: {min(target)} pixels halve that often"]
+    if name == UNET:
+        shown = f"the thinnest class is {data.thinnest:.1f} pixels wide" if data.thinnest else "no class has a border"
+        why = [f"{width} channels, doubled {depth} times, since {shorter} pixels can be halved that often"]
         if patch == 2:
-            why.append(f"logits for 2x2 pixels at once, a quarter of the work: the thinnest class is {shown}")
+            why.append(f"logits for 2x2 pixels at once, which is less work: {shown}")
         elif machine.is_cpu and thin:
-            why.append(f"at full resolution: the thinnest class is {shown}")
+            why.append(f"logits pixel by pixel: {shown}")
         chosen = {"base_channels": width, "depth": depth} | ({"patch": patch} if patch > 1 else {})
         options = yield "model.options", chosen, "; ".join(why)
     network = create_model(
         name, num_classes=data.info.num_classes, in_channels=data.info.channels, dtype=jnp.dtype(dtype), **options
     )
-    stride, median = network.stride, f"{data.median[0]}x{data.median[1]}"
-    fitted = tuple(max(stride, round(side / stride) * stride) for side in target)
-    whole = all(crop >= side for crop, side in zip(fitted, data.median))
-    if whole or target == data.median:
-        why = f"the median image is {median}"
-    else:
-        why = f"a part of the median image of {median}: larger ones make too few steps " + (
-            "in minutes on a CPU" if machine.is_cpu else "of the same memory"
-        )
-    crop = yield "data.crop_size", fitted, f"{why}; multiples of the network's stride {stride}"
-    return network, tuple(crop)
+    cause = "larger ones leave too few steps to minutes on a CPU" if machine.is_cpu else "nnU-Net's size in two axes"
+    crop = _fitted(data.median, pixels, network.stride)
+    while machine.memory is not None and 2 * work(network, crop).memory > MEMORY * machine.memory and pixels > 32 * 32:
+        pixels, cause = pixels // 2, f"two such parts fit into {machine.memory / 2**30:.1f} GiB"
+        crop = _fitted(data.median, pixels, network.stride)
+    whole = all(side >= median for side, median in zip(crop, data.median))
+    shape = f"the median image of {data.median[0]}x{data.median[1]}"
+    why = f"{shape}, whole" if whole else f"a part of {shape}; {cause}"
+    crop = yield "data.crop_size", crop, f"{why}; the network takes multiples of {network.stride}"
+    return network, crop
+
+
+def _fitted(median: tuple[int, int], pixels: int, stride: int) -> tuple[int, int]:
+    """The crop: the median image, rounded up to multiples of the stride, or a part of it, rounded down."""
+    inside = _within(median, pixels)
+    up = inside == median
+    height, width = (max(1, -(-side // stride) if up else side // stride) * stride for side in inside)
+    return height, width
 
 
 def _within(size: tuple[int, int], pixels: int) -> tuple[int, int]:
@@ -167,18 +174,17 @@ def _augmentation(data: Fingerprint, images: int) -> Choices:
     if images < SMALL_SET:
         zoom, colour, why = (0.7, 1.4), 0.25, f"{images} images are few: nnU-Net's range"
     elif images < LARGE_SET:
-        zoom, colour, why = (0.8, 1.25), 0.2, f"{images} images"
+        zoom, colour, why = (0.8, 1.25), 0.2, f"moderate for {images} images"
     else:
-        zoom, colour, why = (0.9, 1.1), 0.1, f"{images} images show enough variety themselves"
-    photographs = data.info.channels == 3 and data.info.image_dtype == "uint8"
-    if data.info.image_dtype == "float32":
-        colour, why_colour = 0.0, "what float values mean is unknown, so they stay"
-    else:
-        why_colour = "as the zoom"
+        zoom, colour, why = (0.9, 1.1), 0.1, f"{images} images vary by themselves"
     yield "augment.scale", zoom, why
-    yield "augment.brightness", colour, why_colour
-    yield "augment.contrast", colour, why_colour
-    yield "augment.saturation", colour if photographs else 0.0, why_colour if photographs else "no RGB photographs"
+    if data.info.image_dtype == "float32":
+        colour, why = 0.0, "what float values stand for is not known, so they stay"
+    yield "augment.brightness", colour, why
+    yield "augment.contrast", colour, why
+    if data.info.channels != 3 or data.info.image_dtype != "uint8":
+        colour, why = 0.0, f"{data.info.channels} channels of {data.info.image_dtype} are no RGB photographs"
+    yield "augment.saturation", colour, why
 
 
 def _loss(data: Fingerprint) -> Choices:
@@ -202,11 +208,13 @@ def _loss(data: Fingerprint) -> Choices:
 
 def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch: int, images: int) -> Choices:
     """Optimiser and steps; returns the steps."""
-    optimiser = {"optim.learning_rate": 2e-2, "optim.momentum": 0.95, "optim.nesterov": True, "optim.b2": 0.95}
-    name = yield "optim.name", "muon", "in few steps ahead of adamw and sgd with these networks"
+    name = yield "optim.name", "muon", "as in our other recipes of few steps"
     if name == "muon":
-        for key, value in (optimiser | {"optim.weight_decay": 1e-3}).items():
-            yield key, value, "for muon"
+        yield "optim.learning_rate", 2e-2, "muon's updates have the size of the rate, whatever the gradient's"
+        yield "optim.momentum", 0.95, "muon's usual"
+        yield "optim.nesterov", True, "muon's usual"
+        yield "optim.b2", 0.95, "of adamw, which takes the vectors"
+        yield "optim.weight_decay", 1e-3, "decoupled"
     views = images * max(1.0, math.prod(data.median) / math.prod(crop))
     useful = VIEWS * views / batch
     fewest, most = CPU_STEPS if machine.is_cpu else STEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Work(NamedTuple):
     memory: float
 
 
+@functools.lru_cache(maxsize=64)
 def work(network: Network, size: tuple[int, int]) -> Work:
     """The work of one image of `size` (height, width), which is enlarged to a multiple of the network's stride."""
     counted = cost(network, size)

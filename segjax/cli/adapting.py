@@ -24,7 +24,8 @@ def adapt_to_data(config: Config, args: argparse.Namespace, workdir: Path) -> Co
       CheckpointError: the workdir holds another run, whose config would be overwritten.
       Errors of `load_config` and `open_dataset`.
     """
-    from segjax.core.config import config_function, from_dict, to_dict
+    from segjax.core.config import from_dict, to_dict
+    from segjax.core.config_file import config_function
 
     adapt = config_function(args.config.partition(":")[0], "adapt")
     if adapt is None:
@@ -60,6 +61,7 @@ def _choose(config: Config, args: argparse.Namespace, workdir: Path, adapt: Call
     """Prints the choices; returns the text of the config file that says the same."""
     from segjax.autoconfig.choice import adapted, config_file, lines
     from segjax.autoconfig.machine import this_machine
+    from segjax.core.config_file import told_as_theirs
     from segjax.data.dataset import open_dataset
     from segjax.data.fingerprint import fingerprint, training_split
 
@@ -68,7 +70,8 @@ def _choose(config: Config, args: argparse.Namespace, workdir: Path, adapt: Call
     if "data.train_split" not in args.overrides:
         split = training_split({name: len(source) for name, source in dataset.splits.items()})
     found, machine = fingerprint(dataset, split), this_machine()
-    chosen = adapted(adapt, config, args.overrides, found, machine)
+    with told_as_theirs(args.config.partition(":")[0]):
+        chosen = adapted(adapt, config, args.overrides, found, machine)
     print("\n".join([*found.lines(), machine.line(), "chosen:", *lines(chosen)]), flush=True)
     written = workdir / WRITTEN
     head = (

@@ -8,17 +8,16 @@ only what differs from the defaults below. `load_config` completes it, applies t
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import functools
-import importlib.util
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segjax.core.config_file import config_function, run_config_file, told_as_theirs
 from segjax.core.errors import ConfigError, suggest
 
 CLASS_WEIGHTS = ("none", "auto", "median_frequency", "enet_log")
@@ -254,8 +253,16 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None, *, adapti
             f"--config: {spec} chooses its values from the data when `segjax train` runs; give the file that it then "
             "writes, WORKDIR/config.py."
         )
+    data = record.get("data", {})
+    options, before = dict(data.get("options", {})), data.get("name", Data.name)
     for key, text in (overrides or {}).items():
         set_text(record, key, text)
+    after = record.get("data", {}).get("name", before)
+    if options and after != before == "scenes" and not any(key.startswith("data.options") for key in overrides or {}):
+        raise ConfigError(
+            f"config.data.name: {spec} is made for scenes, and {after!r} does not take its options "
+            f"({', '.join(options)}); for images of your own take --config=configs/folder.py."
+        )
     return from_dict(record)
 
 
@@ -273,35 +280,9 @@ def call_config_file(path: str, function: str, *args: Any) -> Any:
     Raises:
       ConfigError: for a file that is no Python, has no such function, or raises.
     """
-    with _told_as_theirs(path):
-        result = getattr(_run(path), function)(*args)
+    with told_as_theirs(path):
+        result = getattr(run_config_file(path), function)(*args)
         return _plain(list(result) if isinstance(result, Iterator) else result)  # a generator raises only now
-
-
-def config_function(path: str, name: str) -> Callable[..., Any] | None:
-    """The function `name` of a config file; None where the file defines none."""
-    with _told_as_theirs(path):
-        return getattr(_run(path), name, None)
-
-
-@contextlib.contextmanager
-def _told_as_theirs(path: str) -> Iterator[None]:
-    """A config file is the user's code: whatever it raises becomes a ConfigError that names the file."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
-
-
-def _run(path: str) -> types.ModuleType:
-    module_spec = importlib.util.spec_from_file_location("segjax_config", path)
-    if module_spec is None or module_spec.loader is None:
-        raise ConfigError(f"--config: {path!r} is not a Python file; config files end in .py.")
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    return module
 
 
 def from_dict(record: Mapping[str, Any]) -> Config:
