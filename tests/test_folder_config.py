@@ -1,4 +1,4 @@
-"""configs/folder.py: every data set gets a config that can train, the user's values win, what is written is the run."""
+"""configs/folder.py: each data set gets a config that can train, the user's values win, what is written is the run."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ CORE_FLOPS = 80e9
 the length of a run: the same data on the same machine shall give the same config."""
 
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUP_CPU = "/sys/fs/cgroup/cpu.max"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +62,13 @@ def this_machine() -> Machine:
     return Machine(devices[0].platform, len(devices), memory, flops, host)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _cores() -> float:
+    """The cores that this process may use, or the control group's share of them, the smaller."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such version of control groups, or "max"
+        quota, period = Path(_GROUP_CPU).read_text().split()
+        return min(cores, float(quota) / float(period))
+    return cores
 
 
 def _host_memory() -> float | None:
