@@ -32,7 +32,7 @@ def _specs() -> list[str]:
 
 @pytest.mark.parametrize("spec", _specs())
 def test_config_loads_and_fits_its_network(spec):
-    config = load_config(f"{ROOT}/{spec}")
+    config = load_config(f"{ROOT}/{spec}", adapting=True)
     assert (config.train.steps is None) != (config.train.epochs is None)
     model = create_model(config.model.name, num_classes=11, **config.model.options)
     assert all(side % model.stride == 0 for side in config.data.crop_size)
@@ -46,7 +46,7 @@ def test_header_gives_the_command(path):
 
 def _recipe(path: Path) -> tuple:
     """What of a config decides which code a step runs; numbers such as rates and sizes do not."""
-    config = load_config(str(path))
+    config = load_config(str(path), adapting=True)
     loss, optim, train = config.loss, config.optim, config.train
     special = path.stem if config.model.options or config.init.into else ""
     return (
@@ -85,7 +85,7 @@ def test_config_takes_a_step_in_miniature(path):
     from segjax.data.noise import noise_batch
     from segjax.data.pipeline import train_batch_shapes
 
-    name = f"{resolve(load_config(str(path)).model.name)[0].name}/test"
+    name = f"{resolve(load_config(str(path), adapting=True).model.name)[0].name}/test"
     side = max(32, 2 * create_model(name, num_classes=2).stride)
     changes = {
         "model.name": name,
@@ -93,7 +93,7 @@ def test_config_takes_a_step_in_miniature(path):
         "data.crop_size": f"({side},{side})",
         "train.batch_size": "2",
     }
-    config = load_config(str(path), changes)
+    config = load_config(str(path), changes, adapting=True)
     dataset = known_data(argparse.Namespace(classes=11, channels=3, image_size=f"{side}x{side}"), config).dataset
     shapes = train_batch_shapes(
         dataset.info, batch_size=2, crop_size=(side, side), scale=config.augment.scale, largest=(side, side)

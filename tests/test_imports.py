@@ -39,6 +39,7 @@ ALLOWED = {
     "compat": {"core", "ops"},
     "convert": {"core", "nn", "models", "training.initialise"},
     "report": {"core", "inference.draw", "inference.table"},
+    "autoconfig": {"core", "data.fingerprint", "models.base", "models.count", "training.throughput"},
     "planning": {"core", "ops.formulation", "parallel", "training", "tasks.base", "report.charts", "report.style"},
     "benchmarking": {"core", "parallel", "training", "planning"},
     "cli": None,  # everything

@@ -24,17 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from segjax.cli.adapting import adapt_to_data
     from segjax.core.config import load_config
     from segjax.core.lock import owned
     from segjax.core.registry import resolve
 
     # --- What can be wrong is looked at before anything heavy is imported.
-    config = load_config(args.config, args.overrides)
+    config = load_config(args.config, args.overrides, adapting=True)
     resolve(config.model.name)
     workdir = Path(args.workdir or f"runs/{config.name}")
 
     prepare_jax()
     with join(args, config.parallel) as watchdog, owned(workdir, active=watchdog.process == 0):
+        config = adapt_to_data(config, args, workdir)
         return _train(config, workdir, args.resume, watchdog)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import importlib.util
 import math
 import types
 import typing
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segjax.core.config_file import config_function, run_config_file, told_as_theirs
 from segjax.core.errors import ConfigError, suggest
 
 CLASS_WEIGHTS = ("none", "auto", "median_frequency", "enet_log")
@@ -66,7 +66,7 @@ class Data:
     name: str = option("scenes", "data set: scenes, camvid, isbi2012, drive, crackforest, folder")
     root: str | None = option(None, "the set's own folder; a set that needs one says so")
     cache: str | None = option(None, "where prepared sets are kept; default $SEGJAX_CACHE or ~/.cache/segjax")
-    train_split: str = option("train", "split to train on; `train+val` joins two")
+    train_split: str = option("train", "split to train on; `train+val` joins two, `train[:80%]` is a share")
     crop_size: tuple[int, int] = option((128, 128), "(height, width) of a training sample", minimum=1)
     threads: int = option(4, "host threads that decode and crop", minimum=1)
     workers: int = option(0, "host processes; part of a checkpoint's identity; 0 = threads only", minimum=0)
@@ -237,15 +237,32 @@ def refuse_cached_features(config: Config, who: str) -> None:
         raise ConfigError(f"config.train.cache_features: {who} takes whole steps only; set it to False.")
 
 
-def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config:
+def load_config(spec: str, overrides: Mapping[str, str] | None = None, *, adapting: bool = False) -> Config:
     """Reads `FILE.py[:arg]`, applies `key=value` texts of the command line, and checks the result.
+
+    Args:
+      adapting: whether the caller goes on with the file's `adapt`, which fits the config to the data. Without it such a
+        file is half a config, and refused.
 
     Raises:
       ConfigError: for a file that is missing or breaks, a misspelt key, a wrong type or an impossible combination.
     """
     record = read_config_file(spec)
+    if not adapting and config_function(spec.partition(":")[0], "adapt") is not None:
+        raise ConfigError(
+            f"--config: {spec} chooses its values from the data when `segjax train` runs; give the file that it then "
+            "writes, WORKDIR/config.py."
+        )
+    data = record.get("data", {})
+    options, before = dict(data.get("options", {})), data.get("name", Data.name)
     for key, text in (overrides or {}).items():
         set_text(record, key, text)
+    after = record.get("data", {}).get("name", before)
+    if options and after != before == "scenes" and not any(key.startswith("data.options") for key in overrides or {}):
+        raise ConfigError(
+            f"config.data.name: {spec} is made for scenes, and {after!r} does not take its options "
+            f"({', '.join(options)}); for images of your own take --config=configs/folder.py."
+        )
     return from_dict(record)
 
 
@@ -263,18 +280,9 @@ def call_config_file(path: str, function: str, *args: Any) -> Any:
     Raises:
       ConfigError: for a file that is no Python, has no such function, or raises.
     """
-    module_spec = importlib.util.spec_from_file_location("segjax_config", path)
-    if module_spec is None or module_spec.loader is None:
-        raise ConfigError(f"--config: {path!r} is not a Python file; config files end in .py.")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        result = getattr(module, function)(*args)
+    with told_as_theirs(path):
+        result = getattr(run_config_file(path), function)(*args)
         return _plain(list(result) if isinstance(result, Iterator) else result)  # a generator raises only now
-    except ConfigError:
-        raise
-    except Exception as error:  # a config file is the user's code: whatever it raises is reported as theirs
-        raise ConfigError(f"--config: {path} failed: {type(error).__name__}: {error}") from error
 
 
 def from_dict(record: Mapping[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from segjax.data.counts import SplitCounts
 from segjax.data.decode import decode_image, decode_label
 from segjax.data.layout import take_options
 from segjax.data.prepare import prepare, read_record
+from segjax.data.sampling import epoch_order
 
 NAME = "name"
+_SHARE = re.compile(r"(?P<name>[^\[]+)\[(?:(?P<start>\d+)%)?:(?:(?P<stop>\d+)%)?\]")
 _COUNTED = 128  # samples that stand for a generated split when its classes are counted
 
 
@@ -91,6 +94,27 @@ class JoinedSource:
         return self._parts[part][index - (int(self._ends[part - 1]) if part else 0)]
 
 
+class SharedSource:
+    """The samples of `source` from one percentage to another, in a random order that is always the same.
+
+    In the order of their names they might be alike at either end.
+    """
+
+    def __init__(self, source: Source, start: int, stop: int) -> None:
+        self._source, count = source, len(source)
+        order = epoch_order(count, seed=0, epoch=0)
+        self._indices = np.sort(order[round(count * start / 100) : round(count * stop / 100)])
+        self.largest = source.largest
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return self._source[int(self._indices[index])]
+
+
 class CachedSource:
     """Keeps every decoded sample of `source` in memory from its first use on (not carried into worker processes)."""
 
@@ -127,23 +151,31 @@ class Dataset:
     counts: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> Source:
-        """The split `name`, or several joined by `+`; ConfigError for one that the set does not have."""
-        parts = [self.splits[one] for one in self._names(name)]
+        """The split `name`, a share of it such as `train[:80%]`, or several joined by `+`.
+
+        Shares of a split are cut from one random order of its samples, so that `train[:80%]` and `train[80%:]` share
+        none.
+
+        Raises:
+          ConfigError: for a split that the set does not have, or a share without a sample.
+        """
+        parts = [self._part(one) for one in name.split("+")]
         return parts[0] if len(parts) == 1 else JoinedSource(parts)
 
     def class_counts(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of each class, and pixels of all images in which it occurs: two int64 [K].
 
-        Prepared sets know both exactly; a generated set is counted on up to 128 samples spread over the split.
+        Prepared sets know both exactly; a generated set, or a share of a split, is counted on up to 128 samples spread
+        over it.
         """
-        found = [self.counts[one] if one in self.counts else self._count(one) for one in self._names(split)]
+        found = [self.counts[one] if one in self.counts else self._count(self._part(one)) for one in split.split("+")]
         return sum(pixels for pixels, _ in found), sum(area for _, area in found)
 
     def require_classes(self, split: str) -> None:
         """DataError where a prepared split has fewer than two classes to learn, from what its preparation counted."""
-        names = self._names(split)
+        names = split.split("+")
         if not all(name in self.counts for name in names):
-            return  # drawn, and right by construction
+            return  # drawn, and right by construction; or a share, which nobody counted
         pixels, _ = self.class_counts(split)
         occurring = [name for name, count in zip(self.info.classes, pixels) if count]
         if len(occurring) < 2:
@@ -155,25 +187,31 @@ class Dataset:
 
     def require_labels(self, split: str) -> None:
         """DataError where every label pixel of a prepared split is void, so that there is nothing to score."""
-        names = self._names(split)
+        names = split.split("+")
         if all(name in self.counts for name in names) and not self.class_counts(split)[0].any():
             raise DataError(
                 f"split {split!r} of {self.info.name!r}: every label pixel is void, so there is nothing to score; look"
                 " at its labels with `segjax data check`, or choose another split."
             )
 
-    def _names(self, split: str) -> list[str]:
-        names = split.split("+")
-        for name in names:
-            if name not in self.splits:
-                raise ConfigError(
-                    f"split {name!r}: the data set {self.info.name!r} has {', '.join(self.splits)}; set"
-                    " config.data.train_split or config.eval.split to one of them."
-                )
-        return names
+    def _part(self, text: str) -> Source:
+        share = _SHARE.fullmatch(text)
+        name = share["name"] if share else text
+        if name not in self.splits:
+            raise ConfigError(
+                f"split {text!r}: the data set {self.info.name!r} has {', '.join(self.splits)}; set"
+                " config.data.train_split or config.eval.split to one of them."
+            )
+        if not share:
+            return self.splits[name]
+        start, stop = int(share["start"] or 0), int(share["stop"] or 100)
+        part = SharedSource(self.splits[name], start, stop) if start < stop <= 100 else ()
+        if not len(part):
+            raise ConfigError(f"split {text!r}: no sample of {len(self.splits[name])} is in that share.")
+        return part
 
-    def _count(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        source, counts = self.splits[split], SplitCounts.zeros(self.info.num_classes, self.info.channels)
+    def _count(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
+        counts = SplitCounts.zeros(self.info.num_classes, self.info.channels)
         for index in np.unique(np.linspace(0, len(source) - 1, min(_COUNTED, len(source))).astype(int)):
             counts.add_label(source[int(index)][LABEL])
         return counts.pixels, counts.area_with
