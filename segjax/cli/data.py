@@ -150,5 +150,5 @@ def _option(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--option: {text!r} is not KEY=VALUE, such as channels=5.")
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return key, value

@@ -46,7 +46,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     except (OSError, MemoryError) as error:
         raise WeightsError(f"{path} cannot be read: {error}.") from error
     except Exception as error:  # of zipfile, zlib and their like, whose bytes come from anywhere
-        raise WeightsError(f"{path} is cut off or damaged ({type(error).__name__}: {error}); fetch it again.") from error
+        raise WeightsError(f"{path} is cut off or damaged ({type(error).__name__}: {error}).") from error
     if not tensors:
         raise WeightsError(f"{path}: no tensors in it.")
     return unwrapped(tensors, str(path))

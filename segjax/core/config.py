@@ -253,11 +253,11 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None, *, adapti
             f"--config: {spec} chooses its values from the data when `segjax train` runs; give the file that it then "
             "writes, WORKDIR/config.py."
         )
-    data = record.get("data", {})
-    options, before = dict(data.get("options", {})), data.get("name", Data.name)
+    data = _group(record, "data")
+    options, before = _group(data, "options"), data.get("name", Data.name)
     for key, text in (overrides or {}).items():
         set_text(record, key, text)
-    after = record.get("data", {}).get("name", before)
+    after = _group(record, "data").get("name", before)
     if options and after != before == "scenes" and not any(key.startswith("data.options") for key in overrides or {}):
         raise ConfigError(
             f"config.data.name: {spec} is made for scenes, and {after!r} does not take its options "
@@ -271,7 +271,16 @@ def read_config_file(spec: str) -> dict[str, Any]:
     path, _, arg = spec.partition(":")
     if not Path(path).is_file():
         raise ConfigError(f"--config: no file {path!r}; give the path of a Python file that defines get_config().")
-    return call_config_file(path, "get_config", *([arg] if arg else []))
+    record = call_config_file(path, "get_config", *([arg] if arg else []))
+    if not isinstance(record, dict):
+        raise ConfigError(f"--config: get_config() of {path} returned {record!r}; return an ml_collections.ConfigDict.")
+    return record
+
+
+def _group(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A copy of the group `key`; what is no group is for the checks that follow, and an empty one here."""
+    found = record.get(key)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def call_config_file(path: str, function: str, *args: Any) -> Any:
@@ -306,6 +315,8 @@ def set_value(record: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for part in parents:
         record = record.setdefault(part, {})
+        if not isinstance(record, dict):
+            raise ConfigError(f"config.{key}: the config file has {record!r} at {part!r}, where a group of keys belongs.")
     record[last] = value
 
 

@@ -36,6 +36,7 @@ from segjax.core.config import Config, from_dict, load_config, set_text
 from segjax.core.errors import SegjaxError
 from segjax.core.schema import IGNORE
 from segjax.data import palettes
+from segjax.data.annotations.importing import import_annotations
 from segjax.data.check import check
 from segjax.data.class_list import read_class_list
 from segjax.data.decode import decode_image, image_size, open_picture, read_image
@@ -446,12 +447,74 @@ def _expect(condition: bool, what: str) -> None:
         raise Wrong(f"expected {what}")
 
 
+def annotation_files(rng: Rng) -> list[bytes]:
+    """Two shapes on a picture of 24 x 28 pixels, as COCO, labelme and CVAT write them."""
+    corners = [[2.0, 3.0], [20.0, 4.5], [12.25, 18.0]]
+    flat = [number for corner in corners for number in corner]
+    text = ";".join(f"{x},{y}" for x, y in corners)
+    coco = {
+        "images": [{"id": 1, "file_name": "0.png", "height": 24, "width": 28}],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "segmentation": [flat],
+                "bbox": [2, 3, 18, 15],
+                "area": 1,
+                "iscrowd": 0,
+            },
+            {
+                "id": 2,
+                "image_id": 1,
+                "category_id": 2,
+                "segmentation": {"size": [24, 28], "counts": [30, 40, 602]},
+                "bbox": [1, 6, 2, 20],
+                "area": 40,
+                "iscrowd": 1,
+            },
+        ],
+    }
+    labelme = {
+        "version": "5.0.1",
+        "flags": {},
+        "shapes": [{"label": "a", "points": corners, "group_id": None, "shape_type": "polygon", "flags": {}}],
+        "imagePath": "0.png",
+        "imageData": None,
+        "imageHeight": 24,
+        "imageWidth": 28,
+    }
+    cvat = f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><labels><label><name>a</name></label></labels></task></meta>
+<image id="0" name="0.png" width="28" height="24"><polygon label="a" occluded="0" points="{text}" z_order="0"></polygon>
+<box label="a" occluded="0" xtl="1.0" ytl="2.0" xbr="9.5" ybr="8.0" z_order="0"></box></image></annotations>"""
+    return [json.dumps(coco).encode(), json.dumps(labelme).encode(), cvat.encode()]
+
+
+def read_annotations(path: Path, rng: Rng) -> None:
+    """Imported, or refused; what was imported is a data set without a fault."""
+    data = path.read_bytes()
+    source_format = "cvat" if b"<annotations" in data[:200] else "labelme" if b"shapes" in data[:80] else "coco"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "in").mkdir()
+        (root / "in/0.png").write_bytes(_png(np.zeros((24, 28, 3), np.uint8)))
+        name = root / "in" / ("a.xml" if source_format == "cvat" else "0.json")
+        name.write_bytes(data)
+        imported = import_annotations(source_format, name, root / "out", images=root / "in")
+        _expect(all("\n" not in line for line in imported.lines()), "one line a thing that was dropped")
+        wrong = {problem.kind for problem in check("folder", root / "out").problems}
+        _expect(wrong <= {"nothing to learn"}, f"a data set without a fault, not {wrong}")
+
+
 KINDS: dict[str, tuple[Callable[[Rng], list[bytes]], Callable[[Path, Rng], None], float]] = {
-    "image": (image_files, read_image_file, 0.35),
+    "image": (image_files, read_image_file, 0.29),
     "label": (label_files, read_label_file, 0.2),
     "data set": (image_files, read_data_set, 0.05),
     "weights": (weight_files, read_weight_file, 0.2),
     "class list": (class_lists, read_class_file, 0.08),
+    "annotations": (annotation_files, read_annotations, 0.06),
     "config": (lambda rng: [_CONFIG.encode()], read_config_file, 0.06),
     "override": (lambda rng: [text.encode() for text in _OVERRIDES], read_override, 0.06),
 }
