@@ -185,7 +185,7 @@ def _write(
         if not written or not any(found.objects for found in splits.values()):
             raise DataError(_nothing(source, tally, images=bool(written)))
         write_text(aside / "classes.txt", classes.text())
-        _check_reading(aside, classes)
+        _check_reading(aside, root, classes)
         _move(aside, root, list(written), new)
         done = True
         return written
@@ -285,11 +285,14 @@ def _transfer(source: Path, target: Path, how: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _check_reading(aside: Path, classes: ClassList) -> None:
-    """The `folder` set reads back the class list that was meant."""
-    read = folder.layout(aside, {})
+def _check_reading(aside: Path, root: Path, classes: ClassList) -> None:
+    """DataError unless the `folder` set reads back the class list that was meant."""
+    try:
+        read = folder.layout(aside, {})
+    except DataError as error:
+        raise DataError(str(error).replace(str(aside), str(root))) from error
     if read.classes != classes.names or read.palette != classes.colours:
-        wrong = next((b for a, b in zip(read.classes, classes.names) if a != b), classes.names[0])
+        wrong = next((meant for meant, got in zip(classes.names, read.classes) if meant != got), classes.names[-1])
         raise DataError(f"classes.txt cannot hold the class name {wrong!r}; rename it in the source.")
 
 
