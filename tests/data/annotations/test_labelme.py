@@ -91,6 +91,7 @@ def test_order_background_and_ignore(tmp_path) -> None:
         (shape("a", [[1, 1], [9, 9]], "mask", mask="AAAA"), "mask that cannot be read"),
         (shape("a", [[1, 1], [9, 9]], "mask"), "mask that cannot be read"),
         (shape("", CORNER), "shape without a label"),
+        (7, "shape that is no object"),
         (shape("a", None), "coordinates that are not pairs of numbers"),
     ],
 )
