@@ -12,7 +12,7 @@ from segjax.data.palettes import Palette, distinct
 
 BACKGROUND = "background"
 _BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__")
-_VOID_NAME = "__ignore__"  # labelme's
+VOID_NAME = "__ignore__"  # labelme's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ClassList:
 
     def ident(self, name: str) -> int | None:
         """The class id of a tidy name, 255 for labelme's `__ignore__`, None for a name that is not in the list."""
-        if name == _VOID_NAME:
+        if name == VOID_NAME:
             return IGNORE
         return self.names.index(name) if name in self.names else None
 
@@ -82,7 +82,7 @@ def read_names(path: Path) -> tuple[tuple[str, ...], Palette | None]:
             colours.append((int(words[-3]), int(words[-2]), int(words[-1])))
             words = words[:-3]
         names.append(tidy(" ".join(words)))
-    names = [name for name in names if name != _VOID_NAME]
+    names = [name for name in names if name != VOID_NAME]
     if not names:
         raise DataError(f"{path}: no class names; write one a line.")
     check_names(names, str(path))

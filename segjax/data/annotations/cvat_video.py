@@ -50,7 +50,7 @@ def frames(content: Element, file: Path, folders: ImageFolders, tally: Tally) ->
     Raises:
       DataError: the file does not say which frames there are, or no frame has an image.
     """
-    tasks = content.findall("meta/task") or content.findall("meta/job")
+    tasks = content.findall("meta/job") or content.findall("meta//task")
     if len(tasks) != 1:
         raise DataError(f"{file}: tracks of {len(tasks)} tasks, whose frame numbers clash; export one task at a time.")
     numbers = _numbers(tasks[0], file)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from segjax.core.errors import DataError
 from segjax.data.annotations import shapes
-from segjax.data.annotations.class_list import BACKGROUND, ClassList, Declared, read_names, tidy
+from segjax.data.annotations.class_list import BACKGROUND, VOID_NAME, ClassList, Declared, read_names, tidy
 from segjax.data.annotations.documents import describe, read_json
 from segjax.data.annotations.pictures import ImageFolders
 from segjax.data.annotations.source import Picture, Size, Source
@@ -37,16 +37,17 @@ def read(path: Path, images: Path | None, root: Path, tally: Tally) -> Source:
     Args:
       path: the file, or the folder; a `labels.txt` in it is the class list.
       images: where the images are; None takes the paths that the files give, within the folder.
-      root: the data set's folder, in which nothing is looked for.
+      root: the data set's folder, in which no image is looked for.
       tally: takes what is dropped.
 
     Raises:
       DataError: there is no labelme file.
     """
     top = path if path.is_dir() else path.parent
-    found = [p for p in sorted(path.rglob("*.json")) if root not in p.parents] if path.is_dir() else [path]
+    found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     if not found:
-        raise DataError(f"{path}: no .json file in it or below it.")
+        web = " The XML files of the LabelMe web tool are not read." if any(path.rglob("*.xml")) else ""
+        raise DataError(f"{path}: no .json file in it or below it.{web}")
     folders = ImageFolders([images] if images else [top], given=images is not None, leave_out=root)
     pictures: list[Picture] = []
     names: set[str] = set()
@@ -59,9 +60,8 @@ def read(path: Path, images: Path | None, root: Path, tally: Tally) -> Source:
                 raise
             tally.drop("label file that cannot be read", str(error))
             continue
-        listed = [shape for shape in content["shapes"] if isinstance(shape, dict)]
         try:
-            picture = _picture(file, content, listed, folders, tally)
+            picture = _picture(file, content, folders, tally)
             if picture.file in taken and picture.file is not None:
                 raise Dropped("label file for an image that has one already", f"{file} and {taken[picture.file]}")
         except Dropped as drop:
@@ -69,12 +69,9 @@ def read(path: Path, images: Path | None, root: Path, tally: Tally) -> Source:
             continue
         if picture.file is not None:
             taken[picture.file] = file
-        for _ in range(len(content["shapes"]) - len(listed)):
-            tally.drop("shape that is no object", str(file))
         pictures.append(picture)
-        names.update(
-            name for shape in listed if (name := tidy(shape.get("label"))) not in ("", "__ignore__", BACKGROUND)
-        )
+        labels = {tidy(shape.get("label")) for shape in content["shapes"] if isinstance(shape, dict)}
+        names |= labels - {"", VOID_NAME, BACKGROUND}
     listing = top / _LIST
     if listing.is_file():
         gathered, colours = read_names(listing)
@@ -89,11 +86,9 @@ def _open(file: Path) -> dict[str, Any]:
     return content
 
 
-def _picture(
-    file: Path, content: dict[str, Any], listed: list[dict[str, Any]], folders: ImageFolders, tally: Tally
-) -> Picture:
+def _picture(file: Path, content: dict[str, Any], folders: ImageFolders, tally: Tally) -> Picture:
     size = _size(content)
-    draw = functools.partial(_draw, listed, str(file))
+    draw = functools.partial(_draw, content["shapes"], str(file))
     embedded = bool(content.get("imageData"))
     try:
         path = _find(file, content.get("imagePath"), folders, tally)
@@ -132,12 +127,14 @@ def _size(content: dict[str, Any]) -> Size | None:
     return (height, width) if whole else None
 
 
-def _draw(listed: list[dict[str, Any]], file: str, size: Size, classes: ClassList, tally: Tally) -> np.ndarray:
+def _draw(listed: list[Any], file: str, size: Size, classes: ClassList, tally: Tally) -> np.ndarray:
     layers = []
     for number, shape in enumerate(listed):
-        label = shape.get("label")
         name = f"{file}, shapes[{number}]"
         try:
+            if not isinstance(shape, dict):
+                raise Dropped("shape that is no object", repr(shape)[:60])
+            label = shape.get("label")
             if not tidy(label):
                 raise Dropped("shape without a label", repr(label)[:60])
             ident = classes.ident(tidy(label))
