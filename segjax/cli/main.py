@@ -21,7 +21,7 @@ VERBS = {
     "models": "list the networks",
     "plan": "compile a run for devices that are not there: memory, time, what is in its way",
     "benchmark": "time a config's programs on the devices that are there",
-    "data": "prepare, check or show a data set",
+    "data": "import, prepare, check or show a data set",
 }
 
 

@@ -316,7 +316,9 @@ def set_value(record: dict[str, Any], key: str, value: Any) -> None:
     for part in parents:
         record = record.setdefault(part, {})
         if not isinstance(record, dict):
-            raise ConfigError(f"config.{key}: the config file has {record!r} at {part!r}, where a group of keys belongs.")
+            raise ConfigError(
+                f"config.{key}: the config file has {record!r} at {part!r}; a group of keys belongs there."
+            )
     record[last] = value
 
 

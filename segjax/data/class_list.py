@@ -19,6 +19,17 @@ class ClassList(NamedTuple):
 
 
 def read_class_list(path: Path) -> ClassList:
+    """The class list of a data set, as `parse_class_list` reads it.
+
+    Raises:
+      DataError: as there, and a list that segjax cannot train on (`check_names`).
+    """
+    listed = parse_class_list(path)
+    check_names(listed.names, str(path))
+    return listed
+
+
+def parse_class_list(path: Path) -> ClassList:
     """Reads one class a line, `name` or `name r g b` (0..255); empty lines and those that begin with `#` do not count.
 
     Raises:
@@ -43,7 +54,7 @@ def read_class_list(path: Path) -> ClassList:
         if colour is not None:
             colours.append(colour)
     _refuse_numbering(path, names)
-    check_names(names, str(path))
+    _refuse_twice(names, str(path))
     if colours and len(colours) != len(names):
         raise DataError(f"{path}: {len(colours)} of {len(names)} classes have a colour; give all or none.")
     twice = _repeated(colours)
@@ -54,9 +65,7 @@ def read_class_list(path: Path) -> ClassList:
 
 def check_names(names: Sequence[str], where: str) -> None:
     """Raises DataError for a list that segjax cannot train on: one class or none, too many, a name twice."""
-    twice = _repeated(names)
-    if twice is not None:
-        raise DataError(f"{where}: class {twice!r} is listed twice; give each class a name of its own.")
+    _refuse_twice(names, where)
     if len(names) == 1:
         raise DataError(
             f"{where}: one class, {names[0]!r}, leaves nothing to tell apart; list the background as a class before it"
@@ -99,6 +108,12 @@ def _refuse_numbering(path: Path, names: Sequence[str]) -> None:
     numbers = [int(head[0]) for head in heads]
     if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         raise DataError(f"{path}: the lines are numbered ({names[0]!r}, {names[1]!r}); leave the numbers out.")
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    twice = _repeated(names)
+    if twice is not None:
+        raise DataError(f"{where}: class {twice!r} is listed twice; give each class a name of its own.")
 
 
 def _repeated(items: Iterable[object]) -> object | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
+from segjax.data.class_list import parse_class_list
 from segjax.data.palettes import Palette, distinct
 
 BACKGROUND = "background"
@@ -62,33 +63,18 @@ def tidy(name: object) -> str:
 
 
 def read_names(path: Path) -> tuple[tuple[str, ...], Palette | None]:
-    """Names and colours of a text file, one class a line: `name` or `name r g b`; `#` starts a comment.
-
-    labelme's `__ignore__` is left out: it is void, not a class.
+    """Tidy names and colours of a class list, which may have one class; labelme's `__ignore__` is void and left out.
 
     Raises:
-      DataError: the file cannot be read, names nothing or names something twice, or has colours for some classes only.
+      DataError: as `parse_class_list`, and a list that names nothing.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the class list cannot be read ({error}); save it as UTF-8 text.") from error
-    names, colours = [], []
-    for line in lines:
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) >= 4 and all(word.isascii() and word.isdigit() for word in words[-3:]):
-            colours.append((int(words[-3]), int(words[-2]), int(words[-1])))
-            words = words[:-3]
-        names.append(tidy(" ".join(words)))
-    names = [name for name in names if name != VOID_NAME]
-    if not names:
+    names, colours = parse_class_list(path)
+    kept = [place for place, name in enumerate(names) if tidy(name) != VOID_NAME]
+    if not kept:
         raise DataError(f"{path}: no class names; write one a line.")
-    check_names(names, str(path))
-    if colours and len(colours) != len(names):
-        raise DataError(f"{path}: {len(colours)} of {len(names)} classes have a colour; give all or none.")
-    return tuple(names), tuple(colours) or None
+    tidied = tuple(tidy(names[place]) for place in kept)
+    check_names(tidied, str(path))
+    return tidied, None if colours is None else tuple(colours[place] for place in kept)
 
 
 def check_names(names: Sequence[str], origin: str) -> None:

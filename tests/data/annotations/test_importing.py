@@ -150,7 +150,7 @@ def test_names_that_look_like_colours_and_names_that_cannot_be_written(tmp_path,
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("", "no class names"), ("a\na\n", "'a' is named twice"), ("a 1 2 3\nb\n", "1 of 2 classes have a colour")],
+    [("", "no class names"), ("a\na\n", "'a' is listed twice"), ("a 1 2 3\nb\n", "1 of 2 classes have a colour")],
 )
 def test_lists_of_classes_that_are_refused(tmp_path, capsys, text: str, told: str) -> None:
     source = coco(tmp_path / "in/x.json", DRAWN)
@@ -171,7 +171,7 @@ def test_bad_arguments_get_one_line(tmp_path, capsys) -> None:
     assert run("coco", source, tmp_path / "set", "--images", tmp_path / "none") == 2
     assert "--images: no folder" in capsys.readouterr().err
     assert run("coco", source, tmp_path / "set", "--classes", tmp_path / "none") == 2
-    assert "the class list cannot be read" in capsys.readouterr().err
+    assert "no such file; write one class a line" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
 
 
