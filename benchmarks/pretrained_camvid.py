@@ -13,7 +13,6 @@ afe71c3. Results: benchmarks/results/camvid_pretrained.json, an entry a network 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import importlib.metadata
 import json
@@ -29,62 +28,33 @@ import numpy as np
 from PIL import Image
 
 import segjax
-from segjax.core.schema import LOGITS
+from segjax.convert.presets import PRESETS
+from segjax.core.schema import DatasetInfo
+from segjax.data.augment import normalize
 from segjax.data.decode import decode_image, decode_label
+from segjax.inference.predictor import Predictor
 from segjax.inference.provenance import provenance
 from segjax.metrics.confusion import VOIDS, confusion, scores
 
 RESULT = pathlib.Path(__file__).parent / "results" / "camvid_pretrained.json"
 CLASSES = 11
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How a network's authors feed and score it.
-
-    Attributes:
-      model: ours.
-      normalize: uint8 RGB [B, H, W, 3] -> what the network takes.
-      void: the convention of the published score, see `segjax.metrics.confusion.scores`.
-      theirs: module and class of the authors' network, and its arguments.
-    """
-
-    model: str
-    normalize: Callable[[jax.Array], jax.Array]
-    void: str
-    theirs: tuple[str, str, tuple[int, ...]]
-
-
-def _espnet_input(images: jax.Array) -> jax.Array:
-    """BGR, by the training set's mean and deviation, and then by 255, as in the authors' VisualizeResults.py."""
-    mean, std = jnp.array([110.33139, 108.40919, 105.03353]), jnp.array([72.125206, 72.68849, 69.902596])
-    return (images[..., ::-1].astype(jnp.float32) - mean) / std / 255
-
-
-PROTOCOLS = {
-    "espnet": Protocol("espnet/p2-q8", _espnet_input, "union", ("Model", "ESPNet", (CLASSES + 1, 2, 8))),
-    "enet": Protocol(
-        "enet/davidtvs-2018",
-        lambda images: images.astype(jnp.float32) / 255,
-        "ignore",
-        ("models.enet", "ENet", (CLASSES + 1,)),
-    ),
+# Module and class of the authors' network, and its arguments.
+THEIRS = {
+    "espnet": ("Model", "ESPNet", (CLASSES + 1, 2, 8)),
+    "enet": ("models.enet", "ENet", (CLASSES + 1,)),
 }
 
 
 def evaluate(
     name: str, weights: pathlib.Path, root: pathlib.Path, pytorch: pathlib.Path | None = None, batch: int = 4
 ) -> dict[str, Any]:
-    """Scores under all conventions for void; `miou` and `per_class_iou` in percent under the protocol's. With
+    """Scores under all conventions for void; `miou` and `per_class_iou` in percent under the preset's. With
     `pytorch`, the folder of the authors' code, theirs too, and `different_pixels`, whose class is not the same."""
-    protocol = PROTOCOLS[name]
-    model = segjax.create_model(protocol.model, CLASSES + 1)
-    variables = segjax.load_weights(model, weights)
-    theirs = None if pytorch is None else _pytorch(protocol, weights, pytorch)
-
-    @jax.jit
-    def predict(variables, images):
-        return model.apply(variables, protocol.normalize(images), train=False)[LOGITS].argmax(-1)
+    preset = PRESETS[f"{name}-camvid"]
+    info = preset.info(f"{name}-camvid")
+    model = segjax.create_model(preset.model, info.num_classes)
+    predictor = Predictor(model, segjax.load_weights(model, weights), info)
+    theirs = None if pytorch is None else _pytorch(name, info, weights, pytorch)
 
     @jax.jit
     def count(pred, labels):
@@ -97,34 +67,38 @@ def evaluate(
         part = images[first : first + batch]
         pixels = np.stack([decode_image(path.read_bytes()) for path in part])
         labels = np.stack([decode_label((root / "testannot" / f"{p.stem}.png").read_bytes()) for p in part])
-        pred = predict(variables, pixels)
+        pred = predictor.predict_batch(pixels)
         matrix += np.asarray(count(pred, labels))
         if theirs is not None:
             other = theirs(np.stack([np.asarray(Image.open(path)) for path in part]))
             matrix_of_theirs += np.asarray(count(other, labels))
-            different += int((other != pred).sum())
-    result = {"model": protocol.model, "weights": pathlib.Path(weights).name, "images": len(images)}
-    result |= {"void": protocol.void, **_summary(matrix, protocol.void)}
+            # The twelfth class and 255 are the same void.
+            different += int((np.minimum(other, CLASSES) != np.minimum(np.asarray(pred), CLASSES)).sum())
+    result = {"model": preset.model, "weights": pathlib.Path(weights).name, "images": len(images)}
+    result |= {"void": preset.void, **_summary(matrix, preset.void)}
     if theirs is not None:
         version = importlib.metadata.version("torch")
-        summary = _summary(matrix_of_theirs, protocol.void)
+        summary = _summary(matrix_of_theirs, preset.void)
         result["pytorch"] = {"torch": version, "different_pixels": different, **summary}
     return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def _pytorch(protocol: Protocol, weights: pathlib.Path, folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+def _pytorch(
+    name: str, info: DatasetInfo, weights: pathlib.Path, folder: pathlib.Path
+) -> Callable[[np.ndarray], np.ndarray]:
     """uint8 RGB [B, H, W, 3] -> classes int64 [B, H, W], by the authors' code and weights."""
     import torch
 
     sys.path.insert(0, str(folder))
-    module, kind, arguments = protocol.theirs
+    module, kind, arguments = THEIRS[name]
     net = getattr(importlib.import_module(module), kind)(*arguments)
     net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     net.eval()
 
     @torch.no_grad()
     def predict(images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(np.array(protocol.normalize(jnp.asarray(images)))).permute(0, 3, 1, 2)
+        given = np.array(normalize(jnp.asarray(images), info.mean, info.std, info.channel_order))
+        given = torch.from_numpy(given).permute(0, 3, 1, 2)
         return net(given.contiguous()).argmax(1).numpy()
 
     return predict
@@ -145,7 +119,7 @@ def _summary(matrix: np.ndarray, void: str) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=list(PROTOCOLS))
+    parser.add_argument("name", choices=list(THEIRS))
     parser.add_argument("--weights", type=pathlib.Path, required=True)
     parser.add_argument("--root", type=pathlib.Path, required=True, help="CamVid's folder")
     parser.add_argument("--pytorch", type=pathlib.Path, help="folder to import the authors' network from")

@@ -17,12 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", metavar="DIR", help="score DIR/NAME.png instead of running the network")
     parser.add_argument("--split", help="split to score; default: the one the run ended with")
     parser.add_argument("--void", help="how void pixels count: ignore, union or drop")
+    parser.add_argument(
+        "--classes-differ",
+        action="store_true",
+        help="score though the class names are not the data set's: class 0 as class 0, and so on",
+    )
     parser.add_argument("--output", metavar="FILE.json", help="also keep the scores, image by image, as JSON")
     viewing.add_arguments(parser)
     add_process_arguments(parser)
     parser.epilog = (
         "The data set is the checkpoint's; config.data, config.eval and config.parallel can be overridden, such as "
-        "--config.data.root=DIR. With --predictions and no --checkpoint, --config.data.name names the set."
+        "--config.data.root=DIR. With --predictions and no --checkpoint, --config.data.name names the set. Classes are "
+        "matched by name; where the names are the same in another order, each is scored under its own."
     )
 
 
@@ -59,7 +65,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     from segjax.core.errors import ConfigError
     from segjax.data.dataset import open_dataset
     from segjax.data.pipeline import eval_batches
-    from segjax.inference.evaluate import evaluate, of_predictor, save_results
+    from segjax.inference.evaluate import evaluate, of_predictor, renumbered, save_results
     from segjax.inference.predictor import Predictor
     from segjax.inference.provenance import provenance
     from segjax.inference.table import print_scores
@@ -83,21 +89,23 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     # --- Data and task.
     dataset = open_dataset(config.data)
     source, info = dataset.split(split), dataset.info
-    if saved is not None:
-        for what in ("num_classes", "channels"):
+    if saved is not None and args.predictions is None:
+        for what in ("channels", "image_dtype"):
             theirs, ours = getattr(saved.info, what), getattr(info, what)
             if theirs != ours:
                 raise ConfigError(
                     f"{what}: the data set {info.name!r} has {ours}, the checkpoint {args.checkpoint} {theirs}; "
                     f"evaluate on the set it was trained for ({saved.info.name!r})."
                 )
+    classes, void, owner = _written_by(args, saved, info)
+    table = _matched(args, classes, void, owner, info)
     task = SemanticTask(
         num_classes=info.num_classes, void=config.eval.void, classes=info.classes, boundary=config.eval.boundary
     )
 
     # --- What predicts: the network, or a folder of label PNGs.
     if args.predictions is not None:
-        predict, place, stride = of_folder(args.predictions, info.num_classes), jax.device_put, 1
+        predict, place, stride = of_folder(args.predictions, len(classes)), jax.device_put, 1
         rows = None
         what, extra = args.predictions, {"predictions": args.predictions}
     else:
@@ -108,6 +116,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
         predict, place, stride = of_predictor(predictor), predictor.place, predictor.stride
         what, extra = f"{args.checkpoint} (step {saved.step})", {"checkpoint": args.checkpoint, "step": saved.step}
         extra["viewing"] = predictor.settings()
+    predict = renumbered(predict, table)
 
     with progress(len(source), f"evaluate {info.name} {split}") as advance:
         results = evaluate(
@@ -133,6 +142,52 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     title = f"{what} on {info.name} {split}: {results['images']} images, void: {config.eval.void}"
     print_scores(results["metrics"], title)
     return 0
+
+
+def _written_by(args, saved, info):
+    """Names of the classes that labels to be scored have, which of them is void, and whose list that is."""
+    from pathlib import Path
+
+    from segjax.data.class_list import read_class_list
+
+    if args.predictions is not None and (Path(args.predictions) / "classes.txt").is_file():
+        listing = Path(args.predictions) / "classes.txt"
+        names = read_class_list(listing).names
+        known = saved is not None and tuple(names) == tuple(saved.info.classes)
+        return names, saved.info.void_class if known else None, str(listing)
+    if saved is not None:
+        return saved.info.classes, saved.info.void_class, f"the checkpoint {args.checkpoint}"
+    return info.classes, None, f"the data set {info.name!r}"
+
+
+def _matched(args, classes, void, owner, info):
+    """Their classes' numbers in the data set; says so where they are others than theirs.
+
+    Raises:
+      ConfigError: the names differ.
+    """
+    from segjax.core.classes import by_name, by_place, unshared, without
+    from segjax.core.errors import ConfigError
+
+    table = by_name(classes, info.classes, void)
+    if table is not None:
+        if list(table) != sorted(table):
+            print(f"note: {owner} has the classes in another order than {info.name!r}; each is scored under its name.")
+        return table
+    difference = unshared(without(classes, void), info.classes)
+    insist = by_place(classes, info.classes, void)
+    if insist is None:
+        raise ConfigError(
+            f"num_classes: the data set {info.name!r} has {info.num_classes}, {owner} "
+            f"{len(without(classes, void))} ({difference}); evaluate on the set it was trained for, or, where one "
+            "output means void, convert it again with --void-class."
+        )
+    if args.classes_differ:
+        return insist
+    raise ConfigError(
+        f"classes: {owner} and the data set {info.name!r} have other names: {difference}; evaluate on the set it was "
+        "trained for, or score class 0 as class 0, and so on, with --classes-differ."
+    )
 
 
 def overridden(record, overrides):

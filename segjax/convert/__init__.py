@@ -33,6 +33,4 @@ def input_of(model: Any, file: str | Path, name: str | None = None, *, map: str 
     try:
         return choose_input(match.rules.INPUT, match.map, name)
     except WeightsError as error:
-        raise WeightsError(
-            f"{str(error).removesuffix('.')}; give its name, or mean, std and order yourself."
-        ) from error
+        raise WeightsError(f"{str(error).removesuffix('.')}; name one, or give mean, std and order.") from error

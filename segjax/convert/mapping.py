@@ -177,12 +177,12 @@ def fill(
         f"{name.partition('/')[2]} {list(shape)}" for name, shape in ours.items() if name not in {*values, *fresh}
     ]
     if left or missing:
+        hint = _partly_prefixed(rules, tensors, target)
+        if hint:
+            raise WeightsError(f"{where}: {hint}.")
         parts = [f"{len(left)} tensors have no place: {_listed(left)}"] if left else []
         parts += [f"{len(missing)} parameters are not filled: {_listed(missing)}"] if missing else []
-        raise WeightsError(
-            f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit."
-            + _partly_prefixed(rules, tensors, target)
-        )
+        raise WeightsError(f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit.")
     if wrong:
         raise WeightsError(f"{where}: other shapes: {_listed(wrong)}. What may start fresh goes into reinit.")
     if broken:
@@ -280,7 +280,11 @@ def _partly_prefixed(rules: ModuleType, tensors: Iterable[str], target: _Target)
         before = sum(target.knows(rules, name) for name in under)
         after = sum(target.knows(rules, name.removeprefix(prefix)) for name in under)
         if after > max(before, len(under) / 2):
-            return f" {after} of the {len(under)} names with {prefix!r} fit without it: save those alone, without it."
+            others = [name for name in tensors if not name.startswith(prefix)]
+            return (
+                f"{after} of the {len(under)} names with {prefix!r} fit without it, but {len(others)} names lack it "
+                f"({_listed(others)}); save those with it alone"
+            )
     return ""
 
 

@@ -8,7 +8,7 @@ from segjax.convert.class_lists import CLASS_LISTS, Class
 from segjax.convert.inputs import Input
 from segjax.convert.maps import drn, enet, erfnet, espnet
 from segjax.core.errors import WeightsError, suggest
-from segjax.core.schema import Resize
+from segjax.core.schema import DatasetInfo, Resize
 
 _VOID: Class = ("unlabelled", 0, 0, 0)
 
@@ -30,6 +30,12 @@ class Preset:
     classes: tuple[Class, ...]
     void_class: int | None = None
     void: str = "ignore"
+
+    def info(self, name: str) -> DatasetInfo:
+        """What a `Predictor` needs to know, under the name `name`."""
+        names = tuple(name for name, *_ in self.classes)
+        palette = tuple((red, green, blue) for _, red, green, blue in self.classes)
+        return DatasetInfo(name, names, palette, void_class=self.void_class, **self.input.fields())
 
 
 def _at(input: Input, resize: Resize) -> Input:

@@ -15,6 +15,7 @@ from segjax.convert.pytorch_file import read_pytorch
 from segjax.core.errors import WeightsError
 
 _LONGEST_HEADER = 100_000_000  # bytes, by the safetensors format
+_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 # What else people have under these names: first bytes, and what to do.
 _OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file it stands for"),
@@ -67,7 +68,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        return _read_npz(path) if names and all(name.endswith(".npy") for name in names) else read_pytorch(path)
+        return _read_npz(path) if all(name.endswith(".npy") for name in names) else read_pytorch(path)
     if head.startswith(b"PK"):
         raise WeightsError(f"{path} is cut off: a zip file without its end; fetch it again.")
     if head.startswith(b"\x80"):
@@ -103,9 +104,11 @@ def _read_safetensors(path: Path, header: bytes, length: int, size: int) -> dict
     missing = max(ends, default=0) - (size - 8 - length)
     if missing > 0:
         raise WeightsError(f"{path} is cut off: {missing} bytes of its tensors are missing; fetch it again.")
-    narrow = sorted(kind for kind in kinds if kind.startswith("F8") or kind.startswith("F4") or kind.startswith("F6"))
-    if narrow:
-        raise WeightsError(f"{path}: tensors of type {narrow[0]}, which are not read; save it as float32 or bfloat16.")
+    strange = sorted(kinds - _DTYPES)
+    if strange:
+        raise WeightsError(
+            f"{path}: tensors of type {strange[0]}, which is not read; save them as float32 or bfloat16."
+        )
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, TypeError, KeyError) as error:

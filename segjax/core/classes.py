@@ -25,6 +25,17 @@ def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> str | None:
     return None
 
 
+def unshared(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """What keeps two lists from having the same names, whatever their order, for an error."""
+    there, here = {_plain(name) for name in theirs}, {_plain(name) for name in ours}
+    for index, (one, other) in enumerate(zip(theirs, ours)):
+        if _plain(one) not in here and _plain(other) not in there:
+            return f"class {index} is {one!r} there and {other!r} here"
+    alone = [f"{name!r} is only there" for name in theirs if _plain(name) not in here][:1]
+    alone += [f"{name!r} is only here" for name in ours if _plain(name) not in there][:1]
+    return " and ".join(alone) or "a name stands twice, and the order is another"
+
+
 def by_name(theirs: Sequence[str], ours: Sequence[str], void: int | None = None) -> tuple[int, ...] | None:
     """For each of their classes, the number that ours gives the same name; IGNORE for their void class.
 

@@ -59,6 +59,7 @@ class Init:
     which: str = option("best", "its checkpoint: best, last or a step")
     into: str = option("", "path of the submodule that takes them, such as `unary`; default: the whole network")
     skip: tuple[str, ...] = option((), "regexes of paths in this network that stay fresh, such as a head's")
+    classes_differ: bool = option(False, "take the head of a checkpoint whose classes have other names")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from segjax.core.files import write_text
 from segjax.core.jsonable import jsonable
-from segjax.core.schema import IMAGE, LABEL, VALID
+from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID
 from segjax.parallel.sharding import replicated
 from segjax.tasks.base import Task
 
@@ -96,6 +96,17 @@ def _mesh_of(array: Any) -> Mesh | None:
 def of_predictor(predictor: Any) -> Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array]:
     """The `predict` of `evaluate` for a `Predictor`."""
     return lambda placed, batch: predictor.predict_batch(placed[IMAGE], placed[SIZE])
+
+
+def renumbered(
+    predict: Callable[[Mapping[str, Any], Mapping[str, Any]], Any], table: Sequence[int]
+) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Any]:
+    """`predict` with class k called `table[k]`, as `segjax.core.classes.by_name` gives it; void stays void."""
+    if all(number == index for index, number in enumerate(table)):
+        return predict
+    numbers = np.full(max(len(table), IGNORE) + 1, IGNORE, np.int32)
+    numbers[: len(table)] = table
+    return lambda placed, batch: jnp.asarray(numbers)[jnp.asarray(predict(placed, batch)).astype(jnp.int32)]
 
 
 def extremes(per_image: list[dict[str, Any]], count: int) -> tuple[list[int], list[int]]:

@@ -118,7 +118,7 @@ def train(
         restored = checkpointer.restore("last", program.state) if resume else None
         if restored is None:
             if config.init.checkpoint is not None:
-                variables = pretrained(config.init, variables)
+                variables = pretrained(config.init, variables, info)
             rules, ema = config.parallel.rules, settings.ema is not None
             state, start, metrics = init_state(variables, program.tx, mesh, ema=ema, rules=rules), 0, {}
         else:

@@ -260,7 +260,7 @@ def _start(
     states = []
     for one, initial, program in zip(members, variables, programs):
         if one.config.init.checkpoint is not None:
-            initial = pretrained(one.config.init, initial)
+            initial = pretrained(one.config.init, initial, info)
         states.append(init_state(initial, program.tx, alone, ema=one.config.train.ema is not None))
     return states, 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,15 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from segjax.core.classes import first_difference
 from segjax.core.config import Init
-from segjax.core.errors import CheckpointError, ConfigError, suggest
+from segjax.core.errors import CheckpointError, ConfigError, ModelError, suggest
 from segjax.core.paths import named_leaves, path_name
-from segjax.training.checkpoint import read_checkpoint
+from segjax.core.registry import create_model
+from segjax.core.schema import DatasetInfo
+from segjax.training.checkpoint import Saved, read_checkpoint
 
 SHOWN = 3  # culprits an error names
 
+log = logging.getLogger("segjax")
 
-def pretrained(config: Init, variables: Mapping[str, Any]) -> dict[str, Any]:
+
+def pretrained(config: Init, variables: Mapping[str, Any], info: DatasetInfo | None = None) -> dict[str, Any]:
     """The network's fresh variables with a checkpoint's in their place; averaged parameters where the run kept them.
 
     Strict both ways: each array of the checkpoint has a place, and each variable below `config.into` has an array, of
@@ -27,9 +33,13 @@ def pretrained(config: Init, variables: Mapping[str, Any]) -> dict[str, Any]:
     Args:
       config: `config.init` of the run, with a checkpoint.
       variables: `params` and the other collections, as host arrays.
+      info: this run's. Arrays that are the classes', such as a head's, are taken only where the checkpoint's classes
+        have the same names in the same order, or `config.classes_differ` says that it does not matter. Pixels that
+        the checkpoint's network saw otherwise are told of in a warning.
 
     Raises:
-      CheckpointError: no whole checkpoint there; arrays without a place, variables without an array, other shapes.
+      CheckpointError: no whole checkpoint there; arrays without a place, variables without an array, other shapes;
+        other classes.
       ConfigError: `into` is no submodule; a broken regex, or one that finds nothing.
     """
     saved = read_checkpoint(config.checkpoint, config.which)
@@ -66,7 +76,62 @@ def pretrained(config: Init, variables: Mapping[str, Any]) -> dict[str, Any]:
                 f"{where}: {_in_network(name)} has shape {list(leaf.shape)} there and {list(np.shape(ours[name]))} "
                 f"here; config.init.skip=({_in_network(name)!r},) leaves it fresh."
             )
+    if info is not None:
+        _check_classes(where, saved, info, {_in_network(name)[len(inner) :]: name for name in theirs}, config)
+        _tell_pixels(where, saved.info, info)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: theirs.get(path_name(path), leaf), dict(variables))
+
+
+def _check_classes(where: str, saved: Saved, info: DatasetInfo, taken: Mapping[str, str], config: Init) -> None:
+    """Raises CheckpointError where arrays are taken whose rows or columns are classes of other names.
+
+    Args:
+      taken: of each array, by its path in the checkpoint's network, the path here with its collection.
+    """
+    difference = first_difference(saved.info.classes, info.classes)
+    if difference is None or config.classes_differ:
+        return
+    heads = sorted({_in_network(taken[name]).rpartition("/")[0] for name in _of_classes(saved) if name in taken})
+    if heads:
+        skip = ", ".join(repr(f"^{head}/") for head in heads)
+        raise CheckpointError(
+            f"{where} has other classes than {info.name!r}: {difference}; config.init.skip=({skip},) starts what "
+            "depends on them anew, config.init.classes_differ=True takes it as it is."
+        )
+
+
+def _of_classes(saved: Saved) -> list[str]:
+    """Paths in the checkpoint's network of the arrays whose shape depends on the number of classes.
+
+    Found by making the network for one class more; one that the registry does not make has them where an axis is as
+    long as the list of classes.
+    """
+    count, record = saved.info.num_classes, saved.config.get("model", {})
+    whole = {name: np.shape(leaf) for name, leaf in named_leaves(saved.variables).items()}
+    try:
+        shapes = []
+        for classes in (count, count + 1):
+            model = create_model(record["name"], classes, saved.info.channels, **record.get("options", {}))
+            made = jax.eval_shape(model.init, jax.random.key(0), model.example)
+            shapes.append({name: leaf.shape for name, leaf in named_leaves(made).items()})
+    except (KeyError, ModelError, AttributeError, TypeError, ValueError):
+        shapes = [{}]
+    if shapes[0] != whole:
+        return [_in_network(name) for name, shape in whole.items() if count in shape]
+    return [_in_network(name) for name, shape in whole.items() if shapes[1].get(name) != shape]
+
+
+def _tell_pixels(where: str, theirs: DatasetInfo, ours: DatasetInfo) -> None:
+    fields = ("channels", "image_dtype", "channel_order", "mean", "std")
+    for name in fields:
+        there, here = getattr(theirs, name), getattr(ours, name)
+        same = np.allclose(there, here, rtol=1e-3) if name in ("mean", "std") and len(there) == len(here) else None
+        if not (there == here if same is None else same):
+            if jax.process_index() == 0:
+                log.warning(
+                    "%s saw other pixels than this run gives it: %s %s there, %s here.", where, name, there, here
+                )
+            return
 
 
 def _in_network(name: str) -> str:

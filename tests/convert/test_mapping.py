@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import segjax
-from segjax.convert.mapping import fill, list_maps
+from segjax.convert.mapping import fill, list_maps, matched
 from segjax.core.errors import ModelError, WeightsError
+from segjax.core.paths import named_leaves
 from segjax.core.registry import create_model
-from segjax.models.base import init_shapes
+from segjax.models.base import init_shapes, layers
 
 FIELDS = dict(base_channels=2, depth=1)
 
@@ -104,3 +105,58 @@ def test_an_unknown_map_submodule_or_network_without_a_map():
     with pytest.raises(ModelError, match="num_classes"):
         segjax.load_weights("unet", "file")
     assert {"unet", "espnet", "enet", "erfnet"} <= set(list_maps())
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "model.net.", "unet."])
+def test_a_prefix_before_all_names_is_taken_off(prefix):
+    tensors = {prefix + name: value for name, value in reference().items()}
+    tensors["n_averaged"] = np.array(3)
+    assert matched(unet(), tensors).prefix == prefix
+    jax.tree.map(np.testing.assert_array_equal, filled(tensors), filled(reference()))
+
+
+def test_names_that_fit_keep_their_common_part():
+    """Half a network, all of whose names begin alike."""
+    part = {name: value for name, value in reference().items() if name.startswith("inc.")}
+    assert matched(unet(), part).prefix == ""
+
+
+def test_a_prefix_before_most_names_is_named():
+    tensors = {f"model.{name}": value for name, value in reference().items()} | {"loss.weight": np.ones(3)}
+    with pytest.raises(
+        WeightsError, match=r"34 of the 34 names with 'model\.' fit without it, but 1 names lack it \(loss\.weight\)"
+    ):
+        filled(tensors)
+
+
+def test_an_encoders_file_with_its_name_before_everything():
+    """`encoder.` before an encoder's names, into our submodule `encoder`."""
+    model = create_model("deeplabv3plus/resnet18", 3)
+    target = layers(model)["encoder"]
+    theirs = {}
+    for name, leaf in named_leaves(init_shapes(model)["params"]["encoder"]).items():
+        found = re.fullmatch(r"stage(\d)_block(\d)/(conv(\d)|shortcut)/(conv|norm)/(\w+)", name)
+        if found:
+            base = f"layer{found[1]}.{int(found[2]) - 1}."
+            kind = found[5] == "conv"
+            inner = base + (f"{'conv' if kind else 'bn'}{found[4]}" if found[4] else f"downsample.{0 if kind else 1}")
+        else:
+            inner = "conv1" if "/conv/" in f"/{name}" else "bn1"
+        theirs[f"encoder.{inner}.{'bias' if name.endswith('bias') else 'weight'}"] = leaf
+    match = matched(model, theirs, into="encoder")
+    assert (match.map, match.prefix) == ("resnet", "encoder.")
+    assert all(match.rules.rename(name.rpartition(".")[0], target) for name in match.tensors)
+
+
+def test_a_map_of_other_networks_and_names_beyond_the_network():
+    with pytest.raises(ModelError, match="map 'semseg' is for pspnet, not for unet"):
+        filled(reference(), map="semseg")
+    tensors = {**reference(), "up7.up.weight": np.ones((2, 2, 2, 2))}
+    with pytest.raises(WeightsError, match=r"1 tensors have no place: up7\.up\.weight"):
+        filled(tensors)
+
+
+def test_numbers_that_are_none():
+    tensors = {**reference(), "outc.conv.bias": np.full(5, np.nan, np.float32)}
+    with pytest.raises(WeightsError, match=r"NaN or infinite numbers in outc\.conv\.bias"):
+        filled(tensors)

@@ -84,6 +84,45 @@ def test_the_prefix_of_parallel_training_is_taken_off(torch, tmp_path):
     assert list(read_weights(tmp_path / "w.pth")) == ["a.weight", "b"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("_orig_mod.a.weight", "_orig_mod.b"),
+        ("module.module.a.weight", "module.module.b"),
+        ("_orig_mod.module.a.weight", "module.b"),
+        ("module._orig_mod.a.weight", "b"),
+        ("a._orig_mod.weight", "module.b"),
+    ],
+)
+def test_what_wrappers_put_into_names_is_taken_out(tmp_path, names):
+    np.savez(tmp_path / "w.npz", **{name: np.full(2, i) for i, name in enumerate(names)})
+    found = read_weights(tmp_path / "w.npz")
+    assert {name: int(value[0]) for name, value in found.items()} == {"a.weight": 0, "b": 1}
+
+
+def test_two_copies_of_one_tensor_are_named(tmp_path):
+    np.savez(tmp_path / "w.npz", **{"module.a": np.zeros(2), "a": np.ones(2)})
+    with pytest.raises(WeightsError, match=r"holds both module\.a and a, two copies of a"):
+        read_weights(tmp_path / "w.npz")
+
+
+def test_safetensors_whatever_the_length_of_its_header(tmp_path):
+    """The header's length is in the file's first bytes, which then look like anything, a pickle's or a zip's."""
+    seen, path = set(), tmp_path / "w.safetensors"
+    for extra in range(1, 2200, 8):
+        safetensors.numpy.save_file({"w": np.arange(3.0)}, path, metadata={"note": "x" * extra})
+        assert list(read_weights(path)) == ["w"]
+        seen.add(path.read_bytes()[0])
+    assert {0x80, 0x50} <= seen
+
+
+def test_safetensors_that_end_with_a_zip_file(tmp_path):
+    np.savez(tmp_path / "w.npz", other=np.ones(1))
+    archive = np.frombuffer((tmp_path / "w.npz").read_bytes(), np.uint8)
+    safetensors.numpy.save_file({"w": archive}, tmp_path / "w.safetensors")
+    assert list(read_weights(tmp_path / "w.safetensors")) == ["w"]
+
+
 def test_safetensors_and_npz(tmp_path):
     arrays = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float16)}
     safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
@@ -183,7 +222,25 @@ def test_a_file_cut_off_anywhere(torch, state, tmp_path, kind):
 
 def test_what_is_no_weight_file(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"<!DOCTYPE html>")
-    for path, says in ((tmp_path / "w.pth", "neither"), (tmp_path / "gone.pth", "no such file")):
+    (tmp_path / "lfs.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "wide.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    (tmp_path / "long.safetensors").write_bytes((0x80).to_bytes(8, "little") + b'{"w":{"dtype"')
+    (tmp_path / "odd.safetensors").write_bytes((16).to_bytes(8, "little") + b'{"w": [1, 2]}   ')
+    np.savez(tmp_path / "none.npz")
+    cases = {
+        "w.pth": "neither.*a web page",
+        "gone.pth": "no such file",
+        "lfs.pth": "Git LFS pointer",
+        "empty.pth": "is empty",
+        "wide.safetensors": "neither",
+        "long.safetensors": "cut off: a safetensors file",
+        "odd.safetensors": "broken header",
+        ".": "is a folder",
+        "none.npz": "no tensors",
+    }
+    for name, says in cases.items():
+        path = tmp_path / name
         with pytest.raises(WeightsError, match=says):
             read_weights(path)
     zip_file(tmp_path / "w.pth", {"epoch": 1})

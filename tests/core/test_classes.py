@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segjax.core.classes import by_name, by_place, first_difference
+from segjax.core.classes import by_name, by_place, first_difference, unshared
 from segjax.core.schema import IGNORE
 
 
@@ -47,3 +47,10 @@ def test_by_place():
     assert by_place(("a", "b", "c"), ("x", "y"), 1) == (0, IGNORE, 1)
     assert by_place(("a", "b"), ("x", "y")) == (0, 1)
     assert by_place(("a", "b"), ("x",)) is None
+
+
+def test_what_is_not_shared():
+    assert unshared(("a", "b"), ("a", "c")) == "class 1 is 'b' there and 'c' here"
+    assert unshared(("b", "a"), ("a", "c", "b")) == "'c' is only here"
+    assert unshared(("b", "a", "d"), ("a", "c", "b")) == "'d' is only there and 'c' is only here"
+    assert unshared(("a", "a", "b"), ("b", "a", "a")) == "a name stands twice, and the order is another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from toy_run import INFO, Stream, ToyNet, ToyTask, bitwise_equal, config, transf
 
 from segjax.core.config import Init, to_dict
 from segjax.core.errors import CheckpointError, ConfigError
+from segjax.core.registry import create_model
+from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
 from segjax.training.checkpoint import Checkpointer, read_checkpoint
 from segjax.training.loop import train
@@ -107,6 +110,42 @@ def test_anything_that_does_not_fit_is_one_line(run: Path, change, init: dict, e
     with pytest.raises(error, match=words) as raised:
         pretrained(Init(**{"checkpoint": str(run), **init}), fresh)
     assert "\n" not in str(raised.value)
+
+
+def test_a_head_of_other_classes_is_refused(run: Path, caplog) -> None:
+    fresh, there = _fresh(ToyNet()), Init(str(run))
+    swapped = dataclasses.replace(INFO, classes=INFO.classes[::-1])
+    with pytest.raises(CheckpointError, match=r"class 0 is 'left' there and 'right' here; config.init.skip=") as raised:
+        pretrained(there, fresh, swapped)
+    assert "\n" not in str(raised.value)
+    expected = pretrained(there, fresh)
+    assert bitwise_equal(pretrained(there, fresh, INFO), expected)
+    assert bitwise_equal(pretrained(dataclasses.replace(there, classes_differ=True), fresh, swapped), expected)
+    kept = pretrained(dataclasses.replace(there, skip=("^head/",)), fresh, swapped)
+    assert bitwise_equal(kept["params"]["stem"], expected["params"]["stem"])
+    assert not caplog.records
+
+
+def test_pixels_of_another_kind_are_told_of(run: Path, caplog) -> None:
+    other = dataclasses.replace(INFO, channel_order="bgr")
+    pretrained(Init(str(run)), _fresh(ToyNet()), other)
+    assert "channel_order rgb there, bgr here" in caplog.text
+
+
+def test_arrays_that_depend_on_the_classes_are_found_by_making_the_network_for_one_more(tmp_path: Path) -> None:
+    """A hidden layer as wide as the list of classes is none of them."""
+    classes = tuple("abcdefgh")
+    options = {"base_channels": 8, "depth": 1}
+    info = DatasetInfo("toy", classes, ((0, 0, 0),) * 8)
+    variables = init_variables(create_model("unet/same", 8, **options), 0, (16, 16, 3))
+    settings = config(model={"name": "unet/same", "options": options})
+    saver = Checkpointer(tmp_path, config=to_dict(settings), info=info, resume=False)
+    saver.save(1, init_state(variables, optax.sgd(0.1), make_mesh(), ema=False), iterator=None)
+    saver.close()
+    other = dataclasses.replace(info, classes=classes[::-1])
+    with pytest.raises(CheckpointError, match=r"skip=\('\^logits/',\)"):
+        pretrained(Init(str(tmp_path)), variables, other)
+    pretrained(Init(str(tmp_path), skip=("^logits/",)), variables, other)
 
 
 def test_a_run_starts_from_it_and_a_resumed_one_does_not_need_it(run: Path, tmp_path: Path) -> None:
