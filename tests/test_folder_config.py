@@ -156,6 +156,20 @@ def test_a_given_share_leaves_the_rest_to_the_score():
     joined = dataclasses.replace(_data(train=10, val=4, test=5), split="train+val", images=14)
     config = _choose(joined, data__train_split="train+val").config
     assert (config.data.train_split, config.eval.split, config.eval.final_split) == ("train+val", "test", None)
+    assert config.train.eval_every == config.train.steps
+
+
+def test_a_split_that_is_kept_whole_is_not_said_to_be_held_out():
+    chosen = _choose(_data(train=10), data__train_split="train")
+    assert (chosen.config.data.train_split, chosen.config.eval.split) == ("train", "train")
+    assert "says nothing about new ones" in chosen.reasons["eval.split"]
+
+
+def test_epochs_are_the_users_way_to_say_the_length():
+    config = _choose(_data(train=200, val=9), train__epochs="3", train__batch_size="10").config
+    assert (config.train.steps, config.train.epochs) == (None, 3)
+    assert config.train.eval_every == 15
+    assert config.schedule.warmup_steps == 3
 
 
 def test_thin_regions_are_labelled_pixel_by_pixel():

@@ -53,7 +53,7 @@ def choose(config: Config, data: Fingerprint, machine: Machine) -> Choices:
       data: the data set's fingerprint.
       machine: what the run has.
     """
-    images = yield from _splits(data)
+    images, at_the_end = yield from _splits(data)
     dtype = yield (
         "train.dtype",
         "float32" if machine.is_cpu else "bfloat16",
@@ -63,40 +63,41 @@ def choose(config: Config, data: Fingerprint, machine: Machine) -> Choices:
     batch = yield from _batch(config, data, machine, network, crop, images)
     yield from _augmentation(data, images)
     yield from _loss(data)
-    steps = yield from _length(data, machine, network, crop, batch, images)
-    yield from _evaluation(config, data, machine, network, crop, steps)
+    steps = yield from _length(config, data, machine, network, crop, batch, images)
+    yield from _evaluation(data, machine, crop, steps, at_the_end)
     yield from _host(data, machine)
 
 
 def _splits(data: Fingerprint) -> Choices:
-    """Which images are trained on and which scored; returns the number of the former."""
-    taken = re.split(r"\+|\[", data.split)
-    left = [name for name in data.splits if name not in taken]
+    """Which images are trained on and which scored; returns the number of the former, and whether to score at the end
+    only, so that nothing is chosen on the test split."""
+    left = [name for name in data.splits if name not in re.split(r"\+|\[", data.split)]
     val = next((name for name in VALIDATION if name in left), None)
     test = "test" if "test" in left else None
     share = re.fullmatch(r"([^+[]+)\[:(\d+)%\]", data.split)
-    images, train, scored, why = data.images, data.split, val or test, f"{data.splits.get(val or test)} images"
+    own = "no other images are left: the score is the training images' own and says nothing about new ones"
+    train, images, scored, why = data.split, data.images, data.split, own
     if val is not None:
-        why += ", scored along the way; the best checkpoint there is kept"
+        scored, why = val, f"{data.splits[val]} images, scored along the way; the best checkpoint there is kept"
     elif test is not None:
-        why += "; there is no val, so they are scored once, at the end, and nothing is chosen on them"
+        scored = test
+        why = f"{data.splits[test]} images; there is no val, so nothing is chosen on them: they are scored at the end"
     elif share:
         scored, why = f"{share[1]}[{share[2]}%:]", "the images that the training split leaves out"
     elif left:
-        scored = left[0]
-        why = f"{data.splits[scored]} images, the only ones besides {data.split}"
-    elif "[" in data.split or "+" in data.split or images < FEW:
-        scored = data.split
-        why = "no other images are left: the score is the training images' own and says nothing about new ones"
-    else:
-        train, scored = f"{data.split}[:{100 - HELD_OUT}%]", f"{data.split}[{100 - HELD_OUT}%:]"
+        scored, why = left[0], f"{data.splits[left[0]]} images, the only ones besides {data.split}"
+    elif data.split in data.splits and images >= FEW:
+        kept = f"{100 - HELD_OUT}%"
+        train, scored = f"{train}[:{kept}]", f"{train}[{kept}:]"
         images = round(images * (100 - HELD_OUT) / 100)
         why = f"the set has no val or test: {data.images - images} images, drawn once and for all, are held out"
-    yield "data.train_split", train, f"{images} images"
-    yield "eval.split", scored, why
+    given = yield "data.train_split", train, f"{images} images"
+    if given != train:  # the user's: nothing is held out
+        scored, images, why = given, data.images, own
+    scored = yield "eval.split", scored, why
     if val is not None and test is not None:
         yield "eval.final_split", test, f"{data.splits[test]} images that nothing is chosen on"
-    return images
+    return images, scored == test
 
 
 def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
@@ -206,7 +207,9 @@ def _loss(data: Fingerprint) -> Choices:
     yield "loss.class_weights", weights, why
 
 
-def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch: int, images: int) -> Choices:
+def _length(
+    config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, batch: int, images: int
+) -> Choices:
     """Optimiser and steps; returns the steps."""
     name = yield "optim.name", "muon", "as in our other recipes of few steps"
     if name == "muon":
@@ -232,7 +235,10 @@ def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch:
     if not fewest <= steps <= most:
         why = f"{'at least' if steps < fewest else 'at most'}, {why} would be {steps:.0f}"
         steps = min(max(steps, fewest), most)
-    steps = yield "train.steps", _two_digits(steps), why
+    if config.train.epochs is None:
+        steps = yield "train.steps", _two_digits(steps), why
+    else:
+        steps = math.ceil(config.train.epochs * images / batch)
     warmup = max(1, min(1000, steps // 20))
     yield "schedule.name", "cosine", "ends at 0, so that the last steps settle"
     yield "schedule.warmup_steps", warmup, "a twentieth of the steps"
@@ -245,23 +251,19 @@ def _two_digits(number: float) -> int:
     return int(round(number / unit) * unit)
 
 
-def _evaluation(config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, steps: int) -> Choices:
+def _evaluation(data: Fingerprint, machine: Machine, crop: Any, steps: int, at_the_end: bool) -> Choices:
     """When and how images are scored."""
-    chosen_on = any(name in data.splits for name in VALIDATION)
-    every, why = max(1, steps // 4), "four times in the run"
-    if not chosen_on and "test" in data.splits:
-        every, why = steps, "once, at the end"
+    every, why = (steps, "once, at the end") if at_the_end else (max(1, steps // 4), "four times in the run")
     yield "train.eval_every", every, why
+    if at_the_end:
+        yield "checkpoint.every", max(1, steps // 4), "an interrupted run does not start anew"
     yield "eval.flip", True, "the mirrored image's probabilities too: steadier, and twice the time"
     height, width = data.largest
-    window = None
     if height * width > EVAL_PIXELS:
-        window = crop
-        yield "eval.window", window, f"nnU-Net's sliding window: {height}x{width} is much to see at once"
-    pixels = math.prod(window or data.largest)
-    batch = max(1, min(8, EVAL_PIXELS // max(pixels, height * width)))
-    devices = 1 if machine.is_cpu else machine.devices
-    yield "eval.batch_size", batch * devices, f"images of up to {height}x{width}"
+        yield "eval.window", crop, f"nnU-Net's sliding window: {height}x{width} is much to see at once"
+    batch = max(1, min(8, EVAL_PIXELS // (height * width)))
+    batch = -(-batch // machine.devices) * machine.devices if machine.is_cpu else batch * machine.devices
+    yield "eval.batch_size", batch, f"images of up to {height}x{width}"
     if data.info.num_classes > DICE_CLASSES:
         yield "eval.boundary", False, f"boundary F1 of {data.info.num_classes} classes takes long"
 
@@ -271,4 +273,4 @@ def _host(data: Fingerprint, machine: Machine) -> Choices:
     values = {"uint8": 1, "uint16": 2, "float32": 4}[data.info.image_dtype] * data.info.channels + 1
     size = sum(data.splits.values()) * math.prod(data.median) * values
     keep = machine.host_memory is not None and size < machine.host_memory / 8
-    yield "data.cache_decoded", keep, f"decoded, the images take about {size / 2**30:.2f} GiB"
+    yield "data.cache_decoded", keep, f"decoded, all images take about {size / 2**20:,.0f} MiB"
