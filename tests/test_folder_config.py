@@ -214,6 +214,24 @@ def test_the_users_values_win_and_the_rules_build_on_them():
     assert all(side % 32 == 0 for side in other.data.crop_size)
 
 
+def test_what_the_user_set_is_written_too(tmp_path):
+    chosen = _choose(
+        _data(),
+        data__root='a "b" \\ c',
+        data__options="{'values': {255: 1}, 'classes': ('a', 'b')}",
+        optim__multipliers="{'up.*': 0.5}",
+        loss__class_weights="(1, 2.5)",
+        eval__crf__enabled="True",
+        init__skip="('head',)",
+        optim__clip_norm="1.0",
+        seed="3",
+    )
+    written = tmp_path / "config.py"
+    written.write_text(config_file(chosen, "Chosen."))
+    assert load_config(str(written)) == chosen.config
+    assert "            # yours\n            class_weights=(1.0, 2.5),\n" in written.read_text()
+
+
 def test_adapt_that_breaks_the_rules_is_one_line():
     config = load_config(str(CONFIG), adapting=True)
     with pytest.raises(ConfigError, match=r"config.data.crop: no such key"):
