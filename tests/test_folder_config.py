@@ -22,7 +22,8 @@ from segjax.data.augment import make_train_transform
 from segjax.data.fingerprint import Fingerprint
 from tests.data.tiny_sets import make_folder
 
-CONFIG = Path(__file__).parent.parent / "configs" / "folder.py"
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "folder.py"
 CPU = Machine("cpu", 1, 16 * 2**30, 160e9, 16 * 2**30)
 GPU = Machine("gpu", 1, 80 * 2**30, 989e12, 128 * 2**30)
 SMALL_GPU = Machine("gpu", 1, 2 * 2**30, 65e12, 16 * 2**30)
@@ -212,6 +213,17 @@ def test_the_users_values_win_and_the_rules_build_on_them():
     other = _choose(_data(), model__name="linknet/resnet18").config
     assert (other.model.name, other.model.options) == ("linknet/resnet18", {})
     assert all(side % 32 == 0 for side in other.data.crop_size)
+    assert _choose(_data(), model__name="pspnet/test").config.model.options == {}
+
+
+@pytest.mark.parametrize("name", ["plan_deeplabv3plus-resnet50_v5e-16x16", "too_large_fcdensenet103_v5e-2x2"])
+def test_memory_against_the_compiler_of_tpus(name):
+    """A rule takes half the memory by this estimate, so the estimate must not fall below half of what is taken."""
+    record = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    network = create_model(record["model"], num_classes=19, dtype=jnp.dtype(record["dtype"]))
+    taken = record["memory"]["parts"].get("temporaries") or record["memory"]["without_recomputation"]
+    taken /= record["batch_size"] / record["topology"]["devices"]
+    assert 0.8 < work(network, tuple(record["crop_size"])).memory / taken < 4
 
 
 def test_what_the_user_set_is_written_too(tmp_path):

@@ -19,7 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from segjax.autoconfig.machine import CORE_FLOPS, Machine
-from segjax.autoconfig.work import work
+from segjax.autoconfig.work import Work, work
 from segjax.core.config import Config
 from segjax.core.registry import create_model
 from segjax.data.fingerprint import Fingerprint
@@ -59,11 +59,11 @@ def choose(config: Config, data: Fingerprint, machine: Machine) -> Choices:
         "float32" if machine.is_cpu else "bfloat16",
         "CPUs have no faster type" if machine.is_cpu else "accelerators multiply it fastest; parameters stay float32",
     )
-    network, crop = yield from _network(data, machine, dtype)
-    batch = yield from _batch(config, data, machine, network, crop, images)
+    crop, one = yield from _network(data, machine, dtype)
+    batch = yield from _batch(config, data, machine, one, crop, images)
     yield from _augmentation(data, images)
     yield from _loss(data)
-    steps = yield from _length(config, data, machine, network, crop, batch, images)
+    steps = yield from _length(config, data, machine, one, crop, batch, images)
     yield from _evaluation(data, machine, crop, steps, at_the_end)
     yield from _host(data, machine)
 
@@ -101,7 +101,7 @@ def _splits(data: Fingerprint) -> Choices:
 
 
 def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
-    """Network and crop, which need each other; returns both."""
+    """Network and crop, which need each other; returns the crop and the work of one."""
     thin = data.thinnest is not None and data.thinnest < THIN
     patch = 2 if machine.is_cpu and not thin and min(data.median) >= 16 * SMALLEST_GRID else 1
     pixels = CPU_PIXELS * patch if machine.is_cpu else PIXELS
@@ -124,14 +124,16 @@ def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
     )
     cause = "larger ones leave too few steps to minutes on a CPU" if machine.is_cpu else "nnU-Net's size in two axes"
     crop = _fitted(data.median, pixels, network.stride)
-    while machine.memory is not None and 2 * work(network, crop).memory > MEMORY * machine.memory and pixels > 32 * 32:
+    one = work(network, crop)
+    while machine.memory is not None and 2 * one.memory > MEMORY * machine.memory and pixels > 32 * 32:
         pixels, cause = pixels // 2, f"two such parts fit into {machine.memory / 2**30:.1f} GiB"
         crop = _fitted(data.median, pixels, network.stride)
+        one = work(network, crop)
     whole = all(side >= median for side, median in zip(crop, data.median))
     shape = f"the median image of {data.median[0]}x{data.median[1]}"
     why = f"{shape}, whole" if whole else f"a part of {shape}; {cause}"
-    crop = yield "data.crop_size", crop, f"{why}; the network takes multiples of {network.stride}"
-    return network, crop
+    given = yield "data.crop_size", crop, f"{why}; the network takes multiples of {network.stride}"
+    return given, one if given == crop else work(network, given)
 
 
 def _fitted(median: tuple[int, int], pixels: int, stride: int) -> tuple[int, int]:
@@ -150,10 +152,9 @@ def _within(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-def _batch(config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, images: int) -> Choices:
+def _batch(config: Config, data: Fingerprint, machine: Machine, one: Work, crop: Any, images: int) -> Choices:
     """At least two samples on a device, more where memory and data allow; returns their number."""
     devices = max(1, machine.devices // (config.parallel.spatial * config.parallel.fsdp))
-    per_image = work(network, crop).memory
     if machine.is_cpu:
         most, why = 4, "on a CPU more steps do more than larger batches"
     else:
@@ -161,9 +162,9 @@ def _batch(config: Config, data: Fingerprint, machine: Machine, network: Any, cr
     parts = images * max(1.0, math.prod(data.median) / math.prod(crop))  # crops that the set holds
     if parts / 20 < most:  # nnU-Net: a batch shows at most a twentieth of the data
         most, why = max(2, int(parts / 20)), f"at most a twentieth of the {parts:.0f} crops that the images hold"
-    if machine.memory is not None and MEMORY * machine.memory / per_image < most:
-        most = max(1, int(MEMORY * machine.memory / per_image))
-        why = f"an image takes about {per_image / 2**30:.1f} GiB of {machine.memory / 2**30:.0f}"
+    if machine.memory is not None and MEMORY * machine.memory / one.memory < most:
+        most = max(1, int(MEMORY * machine.memory / one.memory))
+        why = f"an image takes about {one.memory / 2**30:.1f} GiB of {machine.memory / 2**30:.0f}"
     each = most if machine.is_cpu else 2 ** int(math.log2(most))
     batch = each * devices if not machine.is_cpu else max(1, each // devices) * devices
     batch = yield "train.batch_size", batch, why + (f"; {devices} devices" if devices > 1 else "")
@@ -208,7 +209,7 @@ def _loss(data: Fingerprint) -> Choices:
 
 
 def _length(
-    config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, batch: int, images: int
+    config: Config, data: Fingerprint, machine: Machine, one: Work, crop: Any, batch: int, images: int
 ) -> Choices:
     """Optimiser and steps; returns the steps."""
     name = yield "optim.name", "muon", "as in our other recipes of few steps"
@@ -223,7 +224,7 @@ def _length(
     fewest, most = CPU_STEPS if machine.is_cpu else STEPS
     steps, why = useful, f"each part of {images} images about {VIEWS:.0f} times"
     if machine.is_cpu:
-        flops = work(network, crop).flops * batch
+        flops = one.flops * batch
         speed = CPU_UTILISATION * (machine.flops or CORE_FLOPS)
         affordable = CPU_SECONDS * speed / flops
         if affordable < useful:
