@@ -16,7 +16,6 @@ def get_config():
     config = ConfigDict()
     config.name = "folder"
     config.data = dict(name="folder")
-    config.train = dict(steps=1000)
     return config
 
 

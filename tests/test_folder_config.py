@@ -22,7 +22,8 @@ from segjax.data.augment import make_train_transform
 from segjax.data.fingerprint import Fingerprint
 from tests.data.tiny_sets import make_folder
 
-CONFIG = Path(__file__).parent.parent / "configs" / "folder.py"
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "folder.py"
 CPU = Machine("cpu", 1, 16 * 2**30, 160e9, 16 * 2**30)
 GPU = Machine("gpu", 1, 80 * 2**30, 989e12, 128 * 2**30)
 SMALL_GPU = Machine("gpu", 1, 2 * 2**30, 65e12, 16 * 2**30)
@@ -156,6 +157,20 @@ def test_a_given_share_leaves_the_rest_to_the_score():
     joined = dataclasses.replace(_data(train=10, val=4, test=5), split="train+val", images=14)
     config = _choose(joined, data__train_split="train+val").config
     assert (config.data.train_split, config.eval.split, config.eval.final_split) == ("train+val", "test", None)
+    assert config.train.eval_every == config.train.steps
+
+
+def test_a_split_that_is_kept_whole_is_not_said_to_be_held_out():
+    chosen = _choose(_data(train=10), data__train_split="train")
+    assert (chosen.config.data.train_split, chosen.config.eval.split) == ("train", "train")
+    assert "says nothing about new ones" in chosen.reasons["eval.split"]
+
+
+def test_epochs_are_the_users_way_to_say_the_length():
+    config = _choose(_data(train=200, val=9), train__epochs="3", train__batch_size="10").config
+    assert (config.train.steps, config.train.epochs) == (None, 3)
+    assert config.train.eval_every == 15
+    assert config.schedule.warmup_steps == 3
 
 
 def test_thin_regions_are_labelled_pixel_by_pixel():
@@ -198,6 +213,35 @@ def test_the_users_values_win_and_the_rules_build_on_them():
     other = _choose(_data(), model__name="linknet/resnet18").config
     assert (other.model.name, other.model.options) == ("linknet/resnet18", {})
     assert all(side % 32 == 0 for side in other.data.crop_size)
+    assert _choose(_data(), model__name="pspnet/test").config.model.options == {}
+
+
+@pytest.mark.parametrize("name", ["plan_deeplabv3plus-resnet50_v5e-16x16", "too_large_fcdensenet103_v5e-2x2"])
+def test_memory_against_the_compiler_of_tpus(name):
+    """A rule takes half the memory by this estimate, so the estimate must not fall below half of what is taken."""
+    record = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    network = create_model(record["model"], num_classes=19, dtype=jnp.dtype(record["dtype"]))
+    taken = record["memory"]["parts"].get("temporaries") or record["memory"]["without_recomputation"]
+    taken /= record["batch_size"] / record["topology"]["devices"]
+    assert 0.8 < work(network, tuple(record["crop_size"])).memory / taken < 4
+
+
+def test_what_the_user_set_is_written_too(tmp_path):
+    chosen = _choose(
+        _data(),
+        data__root='a "b" \\ c',
+        data__options="{'values': {255: 1}, 'classes': ('a', 'b')}",
+        optim__multipliers="{'up.*': 0.5}",
+        loss__class_weights="(1, 2.5)",
+        eval__crf__enabled="True",
+        init__skip="('head',)",
+        optim__clip_norm="1.0",
+        seed="3",
+    )
+    written = tmp_path / "config.py"
+    written.write_text(config_file(chosen, "Chosen."))
+    assert load_config(str(written)) == chosen.config
+    assert "            # yours\n            class_weights=(1.0, 2.5),\n" in written.read_text()
 
 
 def test_adapt_that_breaks_the_rules_is_one_line():

@@ -70,40 +70,24 @@ def config_file(chosen: Chosen, head: str) -> str:
 
     `head` is its docstring's text.
     """
-    record, defaults = to_dict(chosen.config), to_dict(Config())
-    body = [f'"""{head}"""', "", "from ml_collections import ConfigDict", "", "", "def get_config():"]
-    body.append("    config = ConfigDict()")
-    for name, value in record.items():
-        if not isinstance(value, dict):
-            if value != defaults[name]:
-                body.append(f"    config.{name} = {_literal(value)}")
-            continue
-        inside = _group(name, value, defaults[name], chosen.reasons, "        ")
-        if inside:
-            body += [f"    config.{name} = dict(", *inside, "    )"]
-    return "\n".join([*body, "    return config", ""])
+    body = _group("", to_dict(chosen.config), to_dict(Config()), chosen.reasons, "        ")
+    return "\n".join([f'"""{head}"""', "", "", "def get_config():", "    return dict(", *body, "    )", ""])
 
 
 def _group(path: str, values: Mapping[str, Any], defaults: Mapping[str, Any], reasons: Any, indent: str) -> list[str]:
-    """The lines `key=value,  # reason` of one group, groups within it too."""
+    """The lines `key=value,` of one group, each below its reason; groups within it too."""
     found = []
     for key, value in values.items():
-        whole = f"{path}.{key}"
-        if isinstance(value, dict) and dataclasses.is_dataclass(_schema(whole)):
-            inside = _group(whole, value, defaults[key], reasons, indent + "    ")
+        whole, comment = path + key, f"{indent}# "
+        if isinstance(value, dict) and dataclasses.is_dataclass(_get(Config(), whole)):
+            inside = _group(f"{whole}.", value, defaults[key], reasons, indent + "    ")
             if inside:
                 found += [f"{indent}{key}=dict(", *inside, f"{indent}),"]
         elif value != defaults[key] or whole in reasons:
             if whole in reasons:
-                found += textwrap.wrap(
-                    reasons[whole], 118, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
-                )
+                found += textwrap.wrap(reasons[whole], 118, initial_indent=comment, subsequent_indent=comment)
             found.append(f"{indent}{key}={_literal(value)},")
     return found
-
-
-def _schema(key: str) -> Any:
-    return _get(Config(), key)
 
 
 def _get(tree: Any, key: str) -> Any:

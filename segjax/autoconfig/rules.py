@@ -19,7 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from segjax.autoconfig.machine import CORE_FLOPS, Machine
-from segjax.autoconfig.work import work
+from segjax.autoconfig.work import Work, work
 from segjax.core.config import Config
 from segjax.core.registry import create_model
 from segjax.data.fingerprint import Fingerprint
@@ -53,54 +53,55 @@ def choose(config: Config, data: Fingerprint, machine: Machine) -> Choices:
       data: the data set's fingerprint.
       machine: what the run has.
     """
-    images = yield from _splits(data)
+    images, at_the_end = yield from _splits(data)
     dtype = yield (
         "train.dtype",
         "float32" if machine.is_cpu else "bfloat16",
         "CPUs have no faster type" if machine.is_cpu else "accelerators multiply it fastest; parameters stay float32",
     )
-    network, crop = yield from _network(data, machine, dtype)
-    batch = yield from _batch(config, data, machine, network, crop, images)
+    crop, one = yield from _network(data, machine, dtype)
+    batch = yield from _batch(config, data, machine, one, crop, images)
     yield from _augmentation(data, images)
     yield from _loss(data)
-    steps = yield from _length(data, machine, network, crop, batch, images)
-    yield from _evaluation(config, data, machine, network, crop, steps)
+    steps = yield from _length(config, data, machine, one, crop, batch, images)
+    yield from _evaluation(data, machine, crop, steps, at_the_end)
     yield from _host(data, machine)
 
 
 def _splits(data: Fingerprint) -> Choices:
-    """Which images are trained on and which scored; returns the number of the former."""
-    taken = re.split(r"\+|\[", data.split)
-    left = [name for name in data.splits if name not in taken]
+    """Which images are trained on and which scored; returns the number of the former, and whether to score at the end
+    only, so that nothing is chosen on the test split."""
+    left = [name for name in data.splits if name not in re.split(r"\+|\[", data.split)]
     val = next((name for name in VALIDATION if name in left), None)
     test = "test" if "test" in left else None
     share = re.fullmatch(r"([^+[]+)\[:(\d+)%\]", data.split)
-    images, train, scored, why = data.images, data.split, val or test, f"{data.splits.get(val or test)} images"
+    own = "no other images are left: the score is the training images' own and says nothing about new ones"
+    train, images, scored, why = data.split, data.images, data.split, own
     if val is not None:
-        why += ", scored along the way; the best checkpoint there is kept"
+        scored, why = val, f"{data.splits[val]} images, scored along the way; the best checkpoint there is kept"
     elif test is not None:
-        why += "; there is no val, so they are scored once, at the end, and nothing is chosen on them"
+        scored = test
+        why = f"{data.splits[test]} images; there is no val, so nothing is chosen on them: they are scored at the end"
     elif share:
         scored, why = f"{share[1]}[{share[2]}%:]", "the images that the training split leaves out"
     elif left:
-        scored = left[0]
-        why = f"{data.splits[scored]} images, the only ones besides {data.split}"
-    elif "[" in data.split or "+" in data.split or images < FEW:
-        scored = data.split
-        why = "no other images are left: the score is the training images' own and says nothing about new ones"
-    else:
-        train, scored = f"{data.split}[:{100 - HELD_OUT}%]", f"{data.split}[{100 - HELD_OUT}%:]"
+        scored, why = left[0], f"{data.splits[left[0]]} images, the only ones besides {data.split}"
+    elif data.split in data.splits and images >= FEW:
+        kept = f"{100 - HELD_OUT}%"
+        train, scored = f"{train}[:{kept}]", f"{train}[{kept}:]"
         images = round(images * (100 - HELD_OUT) / 100)
         why = f"the set has no val or test: {data.images - images} images, drawn once and for all, are held out"
-    yield "data.train_split", train, f"{images} images"
-    yield "eval.split", scored, why
+    given = yield "data.train_split", train, f"{images} images"
+    if given != train:  # the user's: nothing is held out
+        scored, images, why = given, data.images, own
+    scored = yield "eval.split", scored, why
     if val is not None and test is not None:
         yield "eval.final_split", test, f"{data.splits[test]} images that nothing is chosen on"
-    return images
+    return images, scored == test
 
 
 def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
-    """Network and crop, which need each other; returns both."""
+    """Network and crop, which need each other; returns the crop and the work of one."""
     thin = data.thinnest is not None and data.thinnest < THIN
     patch = 2 if machine.is_cpu and not thin and min(data.median) >= 16 * SMALLEST_GRID else 1
     pixels = CPU_PIXELS * patch if machine.is_cpu else PIXELS
@@ -123,14 +124,16 @@ def _network(data: Fingerprint, machine: Machine, dtype: str) -> Choices:
     )
     cause = "larger ones leave too few steps to minutes on a CPU" if machine.is_cpu else "nnU-Net's size in two axes"
     crop = _fitted(data.median, pixels, network.stride)
-    while machine.memory is not None and 2 * work(network, crop).memory > MEMORY * machine.memory and pixels > 32 * 32:
+    one = work(network, crop)
+    while machine.memory is not None and 2 * one.memory > MEMORY * machine.memory and pixels > 32 * 32:
         pixels, cause = pixels // 2, f"two such parts fit into {machine.memory / 2**30:.1f} GiB"
         crop = _fitted(data.median, pixels, network.stride)
+        one = work(network, crop)
     whole = all(side >= median for side, median in zip(crop, data.median))
     shape = f"the median image of {data.median[0]}x{data.median[1]}"
     why = f"{shape}, whole" if whole else f"a part of {shape}; {cause}"
-    crop = yield "data.crop_size", crop, f"{why}; the network takes multiples of {network.stride}"
-    return network, crop
+    given = yield "data.crop_size", crop, f"{why}; the network takes multiples of {network.stride}"
+    return given, one if given == crop else work(network, given)
 
 
 def _fitted(median: tuple[int, int], pixels: int, stride: int) -> tuple[int, int]:
@@ -149,10 +152,9 @@ def _within(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-def _batch(config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, images: int) -> Choices:
+def _batch(config: Config, data: Fingerprint, machine: Machine, one: Work, crop: Any, images: int) -> Choices:
     """At least two samples on a device, more where memory and data allow; returns their number."""
     devices = max(1, machine.devices // (config.parallel.spatial * config.parallel.fsdp))
-    per_image = work(network, crop).memory
     if machine.is_cpu:
         most, why = 4, "on a CPU more steps do more than larger batches"
     else:
@@ -160,9 +162,9 @@ def _batch(config: Config, data: Fingerprint, machine: Machine, network: Any, cr
     parts = images * max(1.0, math.prod(data.median) / math.prod(crop))  # crops that the set holds
     if parts / 20 < most:  # nnU-Net: a batch shows at most a twentieth of the data
         most, why = max(2, int(parts / 20)), f"at most a twentieth of the {parts:.0f} crops that the images hold"
-    if machine.memory is not None and MEMORY * machine.memory / per_image < most:
-        most = max(1, int(MEMORY * machine.memory / per_image))
-        why = f"an image takes about {per_image / 2**30:.1f} GiB of {machine.memory / 2**30:.0f}"
+    if machine.memory is not None and MEMORY * machine.memory / one.memory < most:
+        most = max(1, int(MEMORY * machine.memory / one.memory))
+        why = f"an image takes about {one.memory / 2**30:.1f} GiB of {machine.memory / 2**30:.0f}"
     each = most if machine.is_cpu else 2 ** int(math.log2(most))
     batch = each * devices if not machine.is_cpu else max(1, each // devices) * devices
     batch = yield "train.batch_size", batch, why + (f"; {devices} devices" if devices > 1 else "")
@@ -206,7 +208,9 @@ def _loss(data: Fingerprint) -> Choices:
     yield "loss.class_weights", weights, why
 
 
-def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch: int, images: int) -> Choices:
+def _length(
+    config: Config, data: Fingerprint, machine: Machine, one: Work, crop: Any, batch: int, images: int
+) -> Choices:
     """Optimiser and steps; returns the steps."""
     name = yield "optim.name", "muon", "as in our other recipes of few steps"
     if name == "muon":
@@ -220,7 +224,7 @@ def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch:
     fewest, most = CPU_STEPS if machine.is_cpu else STEPS
     steps, why = useful, f"each part of {images} images about {VIEWS:.0f} times"
     if machine.is_cpu:
-        flops = work(network, crop).flops * batch
+        flops = one.flops * batch
         speed = CPU_UTILISATION * (machine.flops or CORE_FLOPS)
         affordable = CPU_SECONDS * speed / flops
         if affordable < useful:
@@ -232,7 +236,10 @@ def _length(data: Fingerprint, machine: Machine, network: Any, crop: Any, batch:
     if not fewest <= steps <= most:
         why = f"{'at least' if steps < fewest else 'at most'}, {why} would be {steps:.0f}"
         steps = min(max(steps, fewest), most)
-    steps = yield "train.steps", _two_digits(steps), why
+    if config.train.epochs is None:
+        steps = yield "train.steps", _two_digits(steps), why
+    else:
+        steps = math.ceil(config.train.epochs * images / batch)
     warmup = max(1, min(1000, steps // 20))
     yield "schedule.name", "cosine", "ends at 0, so that the last steps settle"
     yield "schedule.warmup_steps", warmup, "a twentieth of the steps"
@@ -245,23 +252,19 @@ def _two_digits(number: float) -> int:
     return int(round(number / unit) * unit)
 
 
-def _evaluation(config: Config, data: Fingerprint, machine: Machine, network: Any, crop: Any, steps: int) -> Choices:
+def _evaluation(data: Fingerprint, machine: Machine, crop: Any, steps: int, at_the_end: bool) -> Choices:
     """When and how images are scored."""
-    chosen_on = any(name in data.splits for name in VALIDATION)
-    every, why = max(1, steps // 4), "four times in the run"
-    if not chosen_on and "test" in data.splits:
-        every, why = steps, "once, at the end"
+    every, why = (steps, "once, at the end") if at_the_end else (max(1, steps // 4), "four times in the run")
     yield "train.eval_every", every, why
+    if at_the_end:
+        yield "checkpoint.every", max(1, steps // 4), "an interrupted run does not start anew"
     yield "eval.flip", True, "the mirrored image's probabilities too: steadier, and twice the time"
     height, width = data.largest
-    window = None
     if height * width > EVAL_PIXELS:
-        window = crop
-        yield "eval.window", window, f"nnU-Net's sliding window: {height}x{width} is much to see at once"
-    pixels = math.prod(window or data.largest)
-    batch = max(1, min(8, EVAL_PIXELS // max(pixels, height * width)))
-    devices = 1 if machine.is_cpu else machine.devices
-    yield "eval.batch_size", batch * devices, f"images of up to {height}x{width}"
+        yield "eval.window", crop, f"nnU-Net's sliding window: {height}x{width} is much to see at once"
+    batch = max(1, min(8, EVAL_PIXELS // (height * width)))
+    batch = -(-batch // machine.devices) * machine.devices if machine.is_cpu else batch * machine.devices
+    yield "eval.batch_size", batch, f"images of up to {height}x{width}"
     if data.info.num_classes > DICE_CLASSES:
         yield "eval.boundary", False, f"boundary F1 of {data.info.num_classes} classes takes long"
 
@@ -271,4 +274,4 @@ def _host(data: Fingerprint, machine: Machine) -> Choices:
     values = {"uint8": 1, "uint16": 2, "float32": 4}[data.info.image_dtype] * data.info.channels + 1
     size = sum(data.splits.values()) * math.prod(data.median) * values
     keep = machine.host_memory is not None and size < machine.host_memory / 8
-    yield "data.cache_decoded", keep, f"decoded, the images take about {size / 2**30:.2f} GiB"
+    yield "data.cache_decoded", keep, f"decoded, all images take about {size / 2**20:,.0f} MiB"
