@@ -16,7 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--flip", action=argparse.BooleanOptionalAction, default=None, help="average with the mirrored image"
     )
-    group.add_argument("--window", type=window, metavar="512x512", help="slide a window of HEIGHTxWIDTH pixels")
+    group.add_argument(
+        "--window",
+        nargs="+",
+        action=_Window,
+        metavar="SIZE",
+        help="slide a window: HEIGHT WIDTH or HEIGHTxWIDTH pixels, such as 512 512; none sees the image whole",
+    )
     group.add_argument("--overlap", type=float, metavar="SHARE", help="share of a window the next one covers again")
     group.add_argument(
         "--blend", metavar="gaussian|uniform|centre", help="weights of overlapping windows; centre cuts them instead"
@@ -49,14 +55,21 @@ def scales(text: str) -> list[float]:
 
 
 def window(text: str) -> list[int] | None:
-    """`512x512` as (height, width); `none` sees the image whole."""
+    """`512x512`, `512 512` or `512,512` as (height, width); `none` sees the image whole."""
     if text.lower() == "none":
         return None
     try:
-        height, width = (int(part) for part in text.lower().split("x"))
+        height, width = (int(part) for part in re.split(r"[x,\s]+", text.lower().strip()))
     except ValueError as error:
-        raise ConfigError(f"--window: {text!r} is not HEIGHTxWIDTH, such as 512x512.") from error
+        raise ConfigError(f"--window: {text!r} is not HEIGHTxWIDTH, such as 512x512 or 512 512.") from error
     return [height, width]
+
+
+class _Window(argparse.Action):
+    """One or two words of `--window`."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, window(" ".join(values)))
 
 
 def crf(text: str) -> dict[str, Any]:

@@ -60,6 +60,15 @@ class TiffPicture(NamedTuple):
     masked: np.ndarray | None = None
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF or BigTIFF does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in STARTS
+    except OSError:
+        return False
+
+
 def read_tiff(path: Path, data: bytes | None = None) -> TiffPicture:
     """A whole TIFF file.
 

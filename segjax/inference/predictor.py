@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from segjax.core.config import CRF, Config, from_dict
 from segjax.core.errors import ConfigError, ModelError, SizeError
 from segjax.core.registry import create_model
-from segjax.core.schema import LOGITS, DatasetInfo
+from segjax.core.schema import IGNORE, LOGITS, DatasetInfo
 from segjax.data.augment import normalize
 from segjax.inference import crf as dense_crf
 from segjax.inference import draw
@@ -71,6 +71,12 @@ class Prediction:
     def overlay(self, image: np.ndarray, alpha: float = 0.5) -> np.ndarray:
         """uint8 [H, W, 3]: the classes' colours over `image` [H, W, C]."""
         return draw.overlay(image, self.labels, self.info.palette, alpha)
+
+    def without(self, void: np.ndarray | None) -> Prediction:
+        """The same with labels of IGNORE under `void`, bool [H, W]; None: nowhere."""
+        if void is None or not void.any():
+            return self
+        return dataclasses.replace(self, labels=np.where(void, np.asarray(IGNORE, self.labels.dtype), self.labels))
 
     def save(self, path: str | Path) -> Path:
         """Writes the labels as a PNG whose palette shows the classes' colours."""
@@ -188,10 +194,17 @@ class Predictor:
         Raises:
           DataError: an unreadable file, or channels or values that are not what the network was trained on.
         """
+        void = None
         if isinstance(image, str | Path):
-            image = load_image(image, self.info)
+            image, void = load_image(image, self.info, self.nodata)
         batch_size = 1 if self.mesh is None else batch_shards(self.mesh)
-        return self.predict([check_image(image, self.info)], batch_size=batch_size, probabilities=probabilities)[0]
+        found = self.predict([check_image(image, self.info)], batch_size=batch_size, probabilities=probabilities)[0]
+        return found.without(void)
+
+    @property
+    def nodata(self) -> Any:
+        """The data set's option of that name: pixel values that are no measurement, besides those a TIFF declares."""
+        return None if self.config is None else self.config.data.options.get("nodata")
 
     def predict(
         self,

@@ -11,6 +11,7 @@ Shape legend: B batch, H height, W width, C channels, K classes.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 
@@ -87,29 +88,77 @@ def sliding_window(
       stride: the network's; `centre` sets windows at its multiples.
     """
     batch, height, width, channels = images.shape
-    size = (min(window[0], height), min(window[1], width))
-    multiple = stride if blend == "centre" else 1
-    rows, columns = (window_starts(n, w, overlap, multiple) for n, w in zip((height, width), size))
-    if len(rows) == len(columns) == 1:
+    grid = WindowGrid.cover((height, width), window, overlap=overlap, blend=blend, stride=stride)
+    if grid.single:
         return network(images)
-    row_weights = axis_weights(rows, size[0], height, blend)
-    column_weights = axis_weights(columns, size[1], width, blend)
-    total = np.outer(_sum(rows, row_weights, height), _sum(columns, column_weights, width))
+    size, columns = grid.size, grid.columns
     classes = jax.eval_shape(network, jax.ShapeDtypeStruct((batch, *size, channels), images.dtype)).shape[-1]
-    starts = np.asarray(list(itertools.product(rows, columns)), np.int32)
-    weights = np.repeat(row_weights, len(columns), axis=0), np.tile(column_weights, (len(rows), 1))
+    starts = np.asarray(list(itertools.product(grid.rows, columns)), np.int32)
+    weights = np.repeat(grid.row_weights, len(columns), axis=0), np.tile(grid.column_weights, (len(grid.rows), 1))
 
-    def add_window(accumulated: jax.Array, one: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def one_window(accumulated: jax.Array, one: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         start, row, column = one
-        corner = (0, start[0], start[1], 0)
-        logits = network(jax.lax.dynamic_slice(images, corner, (batch, *size, channels)))
-        weighted = (row[:, None] * column)[None, :, :, None] * logits.astype(jnp.float32)
-        before = jax.lax.dynamic_slice(accumulated, corner, (batch, *size, classes))
-        return jax.lax.dynamic_update_slice(accumulated, before + weighted, corner), None
+        logits = network(jax.lax.dynamic_slice(images, (0, start[0], start[1], 0), (batch, *size, channels)))
+        return add_window(accumulated, logits, start, row, column), None
 
     accumulated = jnp.zeros((batch, height, width, classes), jnp.float32)
-    accumulated, _ = jax.lax.scan(add_window, accumulated, (jnp.asarray(starts), *map(jnp.asarray, weights)))
-    return accumulated / jnp.asarray(total, jnp.float32)[None, :, :, None]
+    accumulated, _ = jax.lax.scan(one_window, accumulated, (jnp.asarray(starts), *map(jnp.asarray, weights)))
+    return accumulated * grid.shares(0, height)[None, :, :, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowGrid:
+    """Where the windows of an image of H x W pixels lie, and what each of their pixels weighs.
+
+    Attributes:
+      size: (height, width) of a window, no larger than the image.
+      rows, columns: where windows begin along each axis; every pair is a window.
+      row_weights, column_weights: float32 [windows along the axis, pixels of a window]; a pixel weighs their product.
+      sums: float64 [H] and [W], the weights of all windows together along each axis.
+    """
+
+    size: tuple[int, int]
+    rows: list[int]
+    columns: list[int]
+    row_weights: np.ndarray
+    column_weights: np.ndarray
+    sums: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def cover(
+        cls, image: tuple[int, int], window: tuple[int, int], *, overlap: float, blend: str, stride: int
+    ) -> WindowGrid:
+        """The windows of an image of (height, width), as `sliding_window` sets them."""
+        size = (min(window[0], image[0]), min(window[1], image[1]))
+        multiple = stride if blend == "centre" else 1
+        rows, columns = (window_starts(n, w, overlap, multiple) for n, w in zip(image, size))
+        row_weights = axis_weights(rows, size[0], image[0], blend)
+        column_weights = axis_weights(columns, size[1], image[1], blend)
+        sums = _sum(rows, row_weights, image[0]), _sum(columns, column_weights, image[1])
+        return cls(size, rows, columns, row_weights, column_weights, sums)
+
+    @property
+    def single(self) -> bool:
+        """Whether one window is the whole image, whose logits are not weighted then."""
+        return len(self.rows) == len(self.columns) == 1
+
+    def shares(self, top: int, bottom: int) -> np.ndarray:
+        """float32 [bottom - top, W], by which the weighted sums of those rows are multiplied: 1 / all weights.
+
+        XLA turns a division by constants into this product, and a division by an argument not; so that an image
+        labelled whole and one labelled a band at a time agree to the bit, it is the product in both.
+        """
+        return (1 / np.outer(self.sums[0][top:bottom], self.sums[1])).astype(np.float32)
+
+
+def add_window(
+    accumulated: jax.Array, logits: jax.Array, start: jax.Array, row: jax.Array, column: jax.Array
+) -> jax.Array:
+    """float32 [B, H, W, K] with the weighted logits [B, h, w, K] of one window added at `start`, (top, left)."""
+    corner = (0, start[0], start[1], 0)
+    weighted = (row[:, None] * column)[None, :, :, None] * logits.astype(jnp.float32)
+    before = jax.lax.dynamic_slice(accumulated, corner, logits.shape)
+    return jax.lax.dynamic_update_slice(accumulated, before + weighted, corner)
 
 
 def _sum(starts: list[int], weights: np.ndarray, length: int) -> np.ndarray:

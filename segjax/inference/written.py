@@ -1,52 +1,26 @@
-"""Label PNGs that `segjax predict`, or anything else, has written: read back and checked."""
+"""Label files that `segjax predict`, or anything else, has written: found by the images' names."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE, LABEL
+from segjax.data.labels import read_ids
+from segjax.data.layout import LABEL_SUFFIXES
 from segjax.inference.evaluate import NAME, SIZE
 
 
-def read_labels(path: str | Path, num_classes: int) -> np.ndarray:
-    """int32 [H, W] of a palette, 8-bit or 16-bit grey PNG; IGNORE is void.
-
-    Raises:
-      DataError: a missing or damaged file, a colour picture, or a value that is no class.
-    """
-    path = Path(path)
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            mode, labels = picture.mode, np.asarray(picture)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; `segjax predict` writes one PNG an image, by its name.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: damaged or no PNG ({str(error).splitlines()[0]}); write it again.") from error
-    if labels.ndim != 2 or mode == "1":
-        raise DataError(f"{path}: a {mode} picture, not label ids; write a palette or grey PNG.")
-    labels = labels.astype(np.int32)
-    wrong = (labels != IGNORE) & (labels >= num_classes)
-    if wrong.any():
-        value = int(labels[wrong][0])
-        raise DataError(
-            f"{path}: label {value} on {int((labels == value).sum())} pixels; the data set has classes "
-            f"0..{num_classes - 1} and {IGNORE} for void."
-        )
-    return labels
-
-
 def of_folder(folder: str | Path, num_classes: int) -> Callable[[Mapping[str, Any], Mapping[str, Any]], np.ndarray]:
-    """The `predict` of `segjax.inference.evaluate.evaluate` that reads FOLDER/NAME.png for each image.
+    """The `predict` of `segjax.inference.evaluate.evaluate` that reads the label file FOLDER/NAME.* for each image.
 
     Raises (when called):
-      DataError: as `read_labels`, and where the file's size is not the image's.
+      DataError: as `segjax.data.labels.read_ids`, where an image has no such file or several, and where the file's size
+        is not the image's.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -57,8 +31,8 @@ def of_folder(folder: str | Path, num_classes: int) -> Callable[[Mapping[str, An
         for i, (name, (height, width)) in enumerate(zip(batch[NAME], batch[SIZE])):
             if not name:
                 continue
-            path = folder / f"{name}.png"
-            labels = read_labels(path, num_classes)
+            path = label_file(folder, name)
+            labels = read_ids(path, num_classes)
             if labels.shape != (height, width):
                 raise DataError(
                     f"{path}: {labels.shape[0]}x{labels.shape[1]}, but the image {name} is {height}x{width}; "
@@ -68,3 +42,21 @@ def of_folder(folder: str | Path, num_classes: int) -> Callable[[Mapping[str, An
         return found
 
     return predict
+
+
+def label_file(folder: Path, name: str) -> Path:
+    """FOLDER/NAME with the suffix of a label file, in small or capital letters.
+
+    Raises:
+      DataError: there is none, or more than one.
+    """
+    paths = [folder / f"{name}{suffix}" for small in LABEL_SUFFIXES for suffix in (small, small.upper())]
+    there = list({path.resolve(): path for path in paths if path.is_file()}.values())
+    if not there:
+        raise DataError(
+            f"{folder / name}.png: no such file, nor one ending in {', '.join(LABEL_SUFFIXES[1:])}; `segjax predict` "
+            "writes one an image, by its name."
+        )
+    if len(there) > 1:
+        raise DataError(f"{there[0]}: {there[1].name} lies beside it; keep the one that counts.")
+    return there[0]

@@ -153,7 +153,7 @@ def test_two_images_of_one_name_are_refused(run: Path, photos: Path, tmp_path, c
     (tmp_path / "a.png").write_bytes(first.read_bytes())
     Image.open(first).save(tmp_path / "a.jpg")
     assert main(["predict", f"--checkpoint={run}", f"--input={tmp_path}", f"--output={tmp_path / 'out'}"]) == 2
-    assert "a.jpg and a.png would both be written" in capsys.readouterr().err
+    assert "a.png: a.jpg has the same stem" in capsys.readouterr().err
 
 
 def test_python_example(run: Path, photos: Path, tmp_path) -> None:

@@ -8,9 +8,11 @@ from PIL import Image
 
 from segjax.core.config import from_dict
 from segjax.core.errors import DataError
-from segjax.inference.folder import image_size, label_files
+from segjax.data.decode import image_size
+from segjax.data.labels import read_ids as read_labels
+from segjax.inference.folder import label_files
 from segjax.inference.predictor import Predictor
-from segjax.inference.written import of_folder, read_labels
+from segjax.inference.written import of_folder
 from tests.inference.pixel_network import INFO, PixelNet, images, variables
 
 
@@ -28,14 +30,14 @@ def test_every_image_is_labelled_and_a_broken_one_told_of(predictor: Predictor, 
         Image.fromarray(arrays[-1]).save(paths[-1])
     broken = tmp_path / "broken.png"
     broken.write_bytes(paths[3].read_bytes()[:-200])
-    grey = tmp_path / "grey.png"
-    Image.fromarray(arrays[0][..., 0]).save(grey)
-    every = [broken, *paths, grey]
-    targets = [tmp_path / "out" / path.name for path in every]
+    five = tmp_path / "five.npy"
+    np.save(five, np.zeros((8, 8, 5), np.uint8))
+    every = [broken, *paths, five]
+    targets = [tmp_path / "out" / f"{path.stem}.png" for path in every]
     done = dict(label_files(predictor, every, targets, overlay=True, probabilities=True))
-    assert {path for path, error in done.items() if error is not None} == {broken, grey}
+    assert {path for path, error in done.items() if error is not None} == {broken, five}
     assert "truncated" in str(done[broken])
-    assert "the network expects 3" in str(done[grey])
+    assert "5 channels where 3 are expected" in str(done[five])
     for i, image in enumerate(arrays):
         labels = read_labels(tmp_path / "out" / f"{i}.png", 4)
         assert labels.shape == image.shape[:2]
@@ -86,11 +88,11 @@ def test_sizes_from_headers_are_those_of_the_decoded_image(tmp_path) -> None:
     Image.fromarray(image).save(tmp_path / "c.jpg", exif=turned)
     Image.fromarray(image).save(tmp_path / "d.tif")
     for name, size in {"a.png": (10, 14), "b.npy": (10, 14), "c.jpg": (14, 10), "d.tif": (10, 14)}.items():
-        assert image_size(tmp_path / name, predictor) == size
+        assert image_size(tmp_path / name) == size
         assert predictor(tmp_path / name).labels.shape == size
     (tmp_path / "e.npy").write_bytes(b"\x93NUMPY nonsense")
     with pytest.raises(DataError, match=r"e\.npy"):
-        image_size(tmp_path / "e.npy", predictor)
+        image_size(tmp_path / "e.npy")
 
 
 def test_many_channels_from_npy(tmp_path) -> None:
@@ -116,7 +118,7 @@ def test_written_labels_are_checked(tmp_path) -> None:
     with pytest.raises(DataError, match=r"grey\.png: label 3 on 1 pixels.*classes 0\.\.2"):
         read_labels(tmp_path / "grey.png", 3)
     Image.fromarray(images(1, 4, 4)[0]).save(tmp_path / "rgb.png")
-    with pytest.raises(DataError, match="RGB picture, not label ids"):
+    with pytest.raises(DataError, match="colour picture, not label ids"):
         read_labels(tmp_path / "rgb.png", 4)
     (tmp_path / "cut.png").write_bytes((tmp_path / "rgb.png").read_bytes()[:-30])
     with pytest.raises(DataError, match=r"cut\.png: damaged"):

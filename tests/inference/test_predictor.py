@@ -109,9 +109,14 @@ def test_image_files(predictor: Predictor, tmp_path) -> None:
     image = images(1, 8, 12)[0]
     Image.fromarray(image).save(tmp_path / "a.png")
     np.testing.assert_array_equal(predictor(tmp_path / "a.png").labels, predictor(image).labels)
+    grey = np.repeat(image[..., :1], 3, axis=-1)
     Image.fromarray(image[..., 0]).save(tmp_path / "grey.png")
-    with pytest.raises(DataError, match=r"grey.png: grey image, 1 channel; the network expects 3"):
-        predictor(str(tmp_path / "grey.png"))
+    for given in (str(tmp_path / "grey.png"), image[..., 0], image[..., :1]):  # repeated, as in training
+        np.testing.assert_array_equal(predictor(given).labels, predictor(grey).labels)
+    Image.fromarray(np.concatenate([image, image[..., :1]], -1)).save(tmp_path / "alpha.png")
+    np.testing.assert_array_equal(predictor(tmp_path / "alpha.png").labels, predictor(image).labels)
+    with pytest.raises(DataError, match=r"4 channels; the network expects 3.*image\[\.\.\., :-1\]"):
+        predictor(np.zeros((8, 8, 4), np.uint8))
 
 
 def test_grey_and_many_channel_networks() -> None:
