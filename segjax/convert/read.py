@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,9 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         tensors = _read(path)
     except (OSError, MemoryError) as error:
         raise WeightsError(f"{path} cannot be read: {error}.") from error
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, ValueError, struct.error) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} is cut off or damaged: {what}.") from error
     if not tensors:
         raise WeightsError(f"{path}: no tensors in it.")
     return unwrapped(tensors, str(path))
