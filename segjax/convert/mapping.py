@@ -159,7 +159,7 @@ def fill(
             raise WeightsError(f"{where}: tensors of other names or shapes than its ({error}).") from error
 
     values: dict[str, np.ndarray] = {}
-    left, wrong, broken = [], [], []
+    left, wrong, broken, outputs = [], [], [], set()
     for name, value in tensors.items():
         path = _place(rules, name, target)
         if path is None or path in values:
@@ -171,6 +171,7 @@ def fill(
                 values[path] = moved = _adapted(moved, model.in_channels)
             if moved.shape != ours[path]:
                 wrong.append(f"{name} {list(value.shape)} for {path.partition('/')[2]} {list(ours[path])}")
+                outputs |= {n for n, wanted in zip(moved.shape, ours[path]) if n != wanted == model.num_classes}
             if not np.isfinite(value).all():
                 broken.append(name)
     missing = [
@@ -184,7 +185,8 @@ def fill(
         parts += [f"{len(missing)} parameters are not filled: {_listed(missing)}"] if missing else []
         raise WeightsError(f"{where}: {'; '.join(parts)}. Is it this network's? What may start fresh goes into reinit.")
     if wrong:
-        raise WeightsError(f"{where}: other shapes: {_listed(wrong)}. What may start fresh goes into reinit.")
+        found = f" The file has {outputs.pop()} outputs, not {model.num_classes}." if len(outputs) == 1 else ""
+        raise WeightsError(f"{where}: other shapes: {_listed(wrong)}.{found} What may start fresh goes into reinit.")
     if broken:
         raise WeightsError(f"{where}: NaN or infinite numbers in {_listed(broken)}; take a file of before that.")
     if values.keys() == shapes.keys():

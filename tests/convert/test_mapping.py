@@ -72,6 +72,8 @@ def test_a_tensor_too_many_and_one_too_few():
 def test_another_shape_and_a_fresh_head():
     with pytest.raises(WeightsError, match=re.escape("outc.conv.weight [7, 2, 1, 1] for logits/kernel [1, 1, 2, 5]")):
         filled(reference(classes=7))
+    with pytest.raises(WeightsError, match=r"The file has 7 outputs, not 5\."):
+        filled(reference(classes=7))
     ours = filled(reference(classes=7), reinit=["^logits/"], seed=3)
     fresh = segjax.init_variables(unet(), 3, (16, 16, 3))
     np.testing.assert_array_equal(ours["params"]["logits"]["kernel"], fresh["params"]["logits"]["kernel"])

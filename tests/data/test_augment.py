@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -57,6 +58,20 @@ def test_switched_off_is_plain_normalisation():
     assert out[IMAGE].dtype == jnp.float32
     assert out[LABEL].dtype == jnp.uint8
     assert set(out) == {IMAGE, LABEL, VALID}
+
+
+def test_channels_are_turned_round_after_the_colours_changed():
+    """Mean and deviation are listed in the network's order; saturation still knows which channel is red."""
+    bgr = dataclasses.replace(INFO, channel_order="bgr")
+    batch = _batch()
+    plain = make_train_transform(PLAIN, bgr, (24, 32))(jax.random.key(0), batch)
+    expected = (batch[IMAGE][..., ::-1].astype(np.float64) - MEAN) / STD
+    np.testing.assert_allclose(plain[IMAGE], expected, rtol=1e-6, atol=1e-6)
+    grey = dataclasses.replace(PLAIN, saturation=1.0, hue=0.3)
+    found = {info.channel_order: make_train_transform(grey, info, (24, 32))(jax.random.key(1), batch)[IMAGE]
+             for info in (INFO, bgr)}  # fmt: skip
+    pixels = {order: np.asarray(value) * np.float32(STD) + np.float32(MEAN) for order, value in found.items()}
+    np.testing.assert_allclose(pixels["bgr"][..., ::-1], pixels["rgb"], atol=1e-3)
 
 
 def test_image_and_label_stay_aligned():
