@@ -86,7 +86,7 @@ class Checkpointer:
         Raises:
           CheckpointError: where the folder holds checkpoints of another config, or of this one and `resume` is false.
         """
-        self.directory = Path(workdir).resolve() / FOLDER
+        self.directory = _openable(Path(workdir)) / FOLDER
         self.config, self.info, self.best = dict(config), info, best
         self._shown = workdir
         self._saving: int | None = None
@@ -314,7 +314,7 @@ def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
         which = int(which)
     if isinstance(which, str) and which not in ("best", "last"):
         raise CheckpointError(f"checkpoint {which!r}: neither best, last nor the number of a step.")
-    path = Path(path).resolve()
+    path = _openable(Path(path))
     directory = path / FOLDER if (path / FOLDER).is_dir() else path
     if not directory.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the --workdir of a training run.")
@@ -354,6 +354,18 @@ def _read_saved(folder: Path) -> Saved:
     return Saved(
         int(folder.name), meta["config"], DatasetInfo.from_json(meta["info"]), variables, _read_metrics(folder)
     )
+
+
+def _openable(path: Path) -> Path:
+    """The absolute path; TensorStore opens none with bytes in it that are no UTF-8."""
+    path = path.resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path}: the path is not UTF-8, and no checkpoint can be kept there; rename the folder."
+        ) from error
+    return path
 
 
 def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | None, list[int]]:

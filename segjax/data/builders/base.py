@@ -106,7 +106,10 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             image_bytes, image, label_bytes, label = record
             self.counts[split].add_image(image)
             self.counts[split].add_label(label)
-            yield index, {"image": image_bytes, "label": label_bytes, "name": sample.name}
+            yield (
+                index,
+                {"image": image_bytes, "label": label_bytes, "name": sample.name.encode(errors="surrogateescape")},
+            )
 
     def _read(self, sample: Sample) -> tuple[bytes, np.ndarray, bytes, np.ndarray]:
         return read_sample(sample, self._layout, self.channels, self.image_dtype)
