@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.say(f"{name}: interrupted.")
         status = 130
     except OSError as error:
-        found = output.lost()
+        found = output.lost(error)
         if found is None:
             output.say(f"{name}: {reason(error)}.")
             return 2

@@ -62,6 +62,7 @@ def count(name: str, num_classes: int | None = None) -> tuple[dict[str, Any], An
 
 def update(name: str | None) -> None:
     """Counts every variant of one architecture, or of all, and writes figures.json; what no longer exists leaves it."""
+    from segjax.core.files import write_text
     from segjax.core.registry import list_models, resolve
 
     only = resolve(name)[0].name if name else None
@@ -71,7 +72,7 @@ def update(name: str | None) -> None:
             figures[each], _ = count(each)
             print(each, *figures[each].values(), flush=True)
     lines = [f"  {json.dumps(each)}: {json.dumps(figures[each])}" for each in sorted(names) if each in figures]
-    FIGURES.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    write_text(FIGURES, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _columns(figure: Mapping[str, Any] | None) -> tuple[str, str, str, str]:

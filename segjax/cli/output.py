@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
+import select
 import signal
 import sys
 from typing import TextIO
@@ -42,16 +44,37 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def lost() -> OSError | None:
-    """Why standard output or error cannot be written to, if one cannot; it is /dev/null from then on."""
+def lost(error: OSError | None = None) -> OSError | None:
+    """Why standard output or error cannot be written to, if one cannot; it is /dev/null from then on.
+
+    Args:
+      error: that may have come from there; the text that met it is no longer in the stream.
+    """
     found = None
-    for stream in (sys.stderr, sys.stdout):
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:
-            found = error
+            if found is None and error is not None and error.filename is None:
+                _probe(stream, error)
+        except OSError as failure:
+            found = failure
             _discard(stream)
     return found
+
+
+def _probe(stream: TextIO, error: OSError) -> None:
+    """Raises what writing to the stream raises, if that is the kind of `error`."""
+    try:
+        number = stream.fileno()
+    except ValueError:  # io.UnsupportedOperation: no file at all
+        return
+    if isinstance(error, BrokenPipeError):
+        poll = select.poll()
+        poll.register(number, 0)  # reports POLLERR at a pipe or socket without a reader
+        if any(events & select.POLLERR for _, events in poll.poll(0)):
+            raise error
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        os.write(number, b"\n")
 
 
 def _discard(stream: TextIO) -> None:

@@ -58,7 +58,7 @@ class RecordSource:
         return {
             IMAGE: decode_image(record["image"]),
             LABEL: decode_label(record["label"]),
-            NAME: record["name"].decode(),
+            NAME: record["name"].decode(errors="surrogateescape"),
         }
 
     def __getstate__(self) -> dict[str, Any]:

@@ -58,6 +58,10 @@ def prepare(
     layout = builders.layout(name, root, options)
     _tell_unread(layout)
     where = Path(cache).expanduser() if cache is not None else default_cache()
+    try:
+        str(where).encode()
+    except UnicodeEncodeError as error:  # ArrayRecord opens no other path
+        raise StorageError(f"{where}: the path is not UTF-8; choose another folder with --cache.") from error
     final = where / f"{name}-{listing_key(layout, options or {})}"
     if (final / RECORD).is_file():
         return final
@@ -103,7 +107,11 @@ def listing_key(layout: Layout, options: Mapping[str, Any]) -> str:
             status = path.stat()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-        digest.update(f"{path.relative_to(layout.root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(
+            f"{path.relative_to(layout.root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
+                errors="surrogateescape"
+            )
+        )
     return digest.hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ def forget(errors: Iterable[BaseException]) -> None:
     """Collects what failed writes left behind, while their reports are left out."""
     for error in errors:
         traceback.clear_frames(error.__traceback__)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     gc.collect()
 
 

@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint._src.futures import future, synchronization
 
 from segjax.core.errors import CheckpointError, SegjaxError, StorageError
 from segjax.core.lock import holder
@@ -84,10 +86,11 @@ class Checkpointer:
         Raises:
           CheckpointError: where the folder holds checkpoints of another config, or of this one and `resume` is false.
         """
-        self.directory = Path(workdir).resolve() / FOLDER
+        self.directory = _openable(Path(workdir)) / FOLDER
         self.config, self.info, self.best = dict(config), info, best
         self._shown = workdir
         self._saving: int | None = None
+        self._operation: str | None = None
         self._failed = False
         steps = committed_steps(self.directory)
         if steps:
@@ -159,16 +162,19 @@ class Checkpointer:
         }
         self._saving = step
         with self._storage_errors():
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(model),
-                    optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
-                    meta=ocp.args.JsonSave(meta),
-                ),
-                metrics=scalars,  # empty rather than None, at which Orbax warns
-                force=True,
-            )
+            try:
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        model=ocp.args.StandardSave(model),
+                        optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
+                        meta=ocp.args.JsonSave(meta),
+                    ),
+                    metrics=scalars,  # empty rather than None, at which Orbax warns
+                    force=True,
+                )
+            finally:
+                self._operation = synchronization.OperationIdGenerator.get_current_operation_id()
 
     def wait(self) -> None:
         """Returns when the last save is committed; raises what went wrong with it."""
@@ -187,6 +193,7 @@ class Checkpointer:
                 manager.close()
         finally:
             if self._failed:
+                _release_threads(self._operation)
                 with contextlib.suppress(Exception):
                     manager.close()  # after an error, which it raises once, it has still its threads to end
                 if jax.process_index() == 0:
@@ -265,10 +272,11 @@ class Checkpointer:
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return self._no_space(f"step {self._saving}" if cause.errno == errno.ENOSPC else cause.strerror)
         if not self.directory.is_dir():
-            return f"{self._shown} was removed while a run was writing to it; start it again."
+            return f"{Path(self._shown) / FOLDER} was removed while a run was writing to it; start the run again."
+        limit = " (`ulimit -f` tells the limit)" if cause.errno == errno.EFBIG else ""
         return (
-            f"{self._shown}: a checkpoint (step {self._saving}) could not be written: {cause.strerror or cause}; "
-            f"{self._kept()}: put that right and go on with --resume."
+            f"{self._shown}: a checkpoint (step {self._saving}) could not be written: {cause.strerror or cause}"
+            f"{limit}; {self._kept()}: put that right and go on with --resume."
         )
 
     def _kept(self) -> str:
@@ -306,7 +314,7 @@ def read_checkpoint(path: str | Path, which: int | str = "best") -> Saved:
         which = int(which)
     if isinstance(which, str) and which not in ("best", "last"):
         raise CheckpointError(f"checkpoint {which!r}: neither best, last nor the number of a step.")
-    path = Path(path).resolve()
+    path = _openable(Path(path))
     directory = path / FOLDER if (path / FOLDER).is_dir() else path
     if not directory.is_dir():
         raise CheckpointError(f"{path}: no such folder; give the --workdir of a training run.")
@@ -348,6 +356,18 @@ def _read_saved(folder: Path) -> Saved:
     )
 
 
+def _openable(path: Path) -> Path:
+    """The absolute path; TensorStore opens none with bytes in it that are no UTF-8."""
+    path = path.resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"{path}: the path is not UTF-8, and no checkpoint can be kept there; rename the folder."
+        ) from error
+    return path
+
+
 def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | None, list[int]]:
     """The first whole step in the order of `which`, and the damaged ones met before it."""
     steps = committed_steps(directory)
@@ -377,6 +397,19 @@ def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | 
         turn = f"trying step {rest[0]}" if rest else "there is no other"
         log.warning("checkpoint %s is damaged: %s; %s.", directory / str(step), reason, turn)
     return None, broken
+
+
+def _release_threads(operation: str | None) -> None:
+    """Ends the threads of a failed save, which otherwise wait for each other for minutes, also at the process's end.
+
+    With several processes the watchdog ends the process without waiting for threads.
+    """
+    if jax.process_count() > 1:
+        return
+    for thread in threading.enumerate():
+        if isinstance(thread, future._SignalingThread) and thread._operation_id == operation:
+            thread.cancel()
+            future.set_signals(thread._receive_signals, operation_id=operation)
 
 
 def _deleted(folder: Path) -> bool:

@@ -138,7 +138,8 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             self.counts[split].add_image(picture)
             self.counts[split].add_label(label.ids)
             self.survey.add(sample.label, label)
-            yield index, {"image": image_bytes, "label": label_bytes, "name": sample.name}
+            name = sample.name.encode(errors="surrogateescape")
+            yield index, {"image": image_bytes, "label": label_bytes, "name": name}
 
     def _read(self, sample: Sample) -> tuple[bytes, Picture, bytes, Label]:
         record = read_sample(sample, self._layout, self.channels, self.image_dtype, self._fill)
