@@ -48,6 +48,7 @@ setup(
             "jaxtyping",
             "beartype",
             "scikit-learn",
+            "imagecodecs>=2024.12",
         ],
         "prepare": ["tensorflow-cpu>=2.21"],
         "eval": ["pycocotools", "scikit-image", "surface-distance"],
