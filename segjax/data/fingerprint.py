@@ -13,8 +13,10 @@ import numpy as np
 
 from segjax.core.schema import IGNORE, LABEL, DatasetInfo
 from segjax.data.dataset import Dataset
+from segjax.data.sampling import epoch_order
 
-LOOKED_AT = 64  # images, spread over the split, that stand for all where the prepared copy has no figure
+LOOKED_AT = 64  # images, drawn from the split, that stand for all where the prepared copy has no figure
+PIXELS = 2**28  # after so many no further image is looked at: a few huge ones say as much
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +74,17 @@ def training_split(splits: Mapping[str, int]) -> str:
 
 
 def fingerprint(dataset: Dataset, split: str) -> Fingerprint:
-    """Takes what preparing the set has counted, and looks at up to 64 images of `split` for the rest.
+    """Takes what preparing the set has counted, and looks at up to 64 images of `split`, always the same, for the rest.
 
     Raises:
       ConfigError: a split that the set does not have.
     """
     source, classes = dataset.split(split), dataset.info.num_classes
     pixels, _ = dataset.class_counts(split)
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(int))
     sizes, area, border, void = [], np.zeros(classes), np.zeros(classes), 0
-    for index in chosen:
+    for index in epoch_order(len(source), seed=0, epoch=0)[:LOOKED_AT]:
+        if sum(height * width for height, width in sizes) >= PIXELS:
+            break
         label = source[int(index)][LABEL]
         sizes.append(label.shape)
         area += np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes]
@@ -99,7 +102,7 @@ def fingerprint(dataset: Dataset, split: str) -> Fingerprint:
         shares=tuple((pixels / max(1, pixels.sum())).tolist()),
         void=void / sum(height * width for height, width in sizes),
         widths=tuple(2 * a / b if b else None for a, b in zip(area.tolist(), border.tolist())),
-        looked_at=len(chosen),
+        looked_at=len(sizes),
     )
 
 
