@@ -1,7 +1,7 @@
 """`python toy_process.py WORKDIR STEPS [--resume] [--at STEP ACTION]`: the toy run as a verb of the command line.
 
-At a step the data stream does something to the folder, as another process would: `fill` its disk, `remove` it, `move`
-it aside; or the stream goes on `slow`ly, so that others meet the run.
+At a step, once there is a checkpoint, the data stream does something to the folder, as another process would: `fill`
+its disk, or `remove` it. Or it goes on `slow`ly from there, so that others meet the run.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ class Eventful(Stream):
 
     def __next__(self):
         if self.position == self.step and self.action != "slow":
-            while not (self.workdir / "checkpoints/4").exists():  # it is written in the background
+            while not any(path.name.isdecimal() for path in self.workdir.glob("checkpoints/*")):  # in the background
                 time.sleep(0.01)
         if self.position == self.step and self.action == "fill":
             fill(self.workdir.parent / "filler")
         elif self.position == self.step and self.action == "remove":
             shutil.rmtree(self.workdir)
-        elif self.position == self.step and self.action == "move":
-            self.workdir.rename(self.workdir.with_name("moved"))
         elif self.action == "slow" and self.position >= self.step:
             time.sleep(0.1)
         return super().__next__()
@@ -43,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", type=Path)
     parser.add_argument("steps", type=int)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--every", type=int, default=4, help="steps between checkpoints")
     parser.add_argument("--at", nargs=2, default=(None, None))
     parser.add_argument("--start", type=Path, help="wait until this file is there")
 
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     while args.start is not None and not args.start.exists():
         time.sleep(0.01)
     train(
-        config(train={"steps": args.steps, "eval_every": 4, "log_every": 1}, log={"tensorboard": True}),
+        config(train={"steps": args.steps, "eval_every": args.every, "log_every": 1}, log={"tensorboard": True}),
         model=ToyNet(features=256),
         task=ToyTask(),
         transform=transform,
