@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from segjax.convert.read import read_weights
     from segjax.core.config import from_dict, set_text, to_dict
     from segjax.core.errors import ConfigError
+    from segjax.core.lock import owned
     from segjax.core.registry import create_model
     from segjax.core.schema import DatasetInfo
     from segjax.data.dataset import open_dataset
@@ -100,9 +101,10 @@ def run(args: argparse.Namespace) -> int:
     variables = fill(model, match.tensors, args.file, match.map, args.into, args.reinit, args.adapt_input, args.seed)
     rest = {name: value for name, value in variables.items() if name != "params"}
     state = TrainState(np.int32(0), variables["params"], rest, opt_state={"none": np.int32(0)})
-    checkpointer = Checkpointer(args.out, config=to_dict(config), info=info, resume=False)
-    checkpointer.save(0, state, iterator=None)
-    checkpointer.close()
+    with owned(args.out):
+        checkpointer = Checkpointer(args.out, config=to_dict(config), info=info, resume=False)
+        checkpointer.save(0, state, iterator=None)
+        checkpointer.close()
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     print(f"{config.model.name}: {count:,} parameters from {args.file} written to {args.out}, by the map {match.map}")
     if match.prefix:

@@ -48,10 +48,14 @@ class Queue:
         """
         self.folder, self.variants = folder, list(variants)
         path = folder / RECORD
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            theirs = {variant.name: known[variant.name]["config"] for variant in variants if variant.name in known}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is damaged ({error}); move it away, or take another --workdir.") from error
         for variant in variants:
-            if variant.name in known:
-                _check_same(folder, variant, known[variant.name]["config"])
+            if variant.name in theirs:
+                _check_same(folder, variant, theirs[variant.name])
         for variant in variants:
             known[variant.name] = {"overrides": dict(variant.overrides), "config": to_dict(variant.config)}
         write_text(path, json.dumps(known, indent=1) + "\n")

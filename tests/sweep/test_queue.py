@@ -167,3 +167,10 @@ def test_the_command_gives_the_variants_own_config(tmp_path: Path) -> None:
         assert "--resume" in flags
         given = dict(flag.removeprefix("--config.").split("=", 1) for flag in flags if flag.startswith("--config."))
         assert load_config(str(path), given) == variant.config
+
+
+@pytest.mark.parametrize("text", ["{", '{"v0": {}}', "5"])
+def test_a_damaged_record_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"sweep\.json is damaged"):
+        Queue(tmp_path, _variants(1))
