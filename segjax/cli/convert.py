@@ -120,7 +120,7 @@ def _classes(args: argparse.Namespace, preset: Any, data: Any) -> tuple[tuple[st
     from segjax.convert.class_lists import CLASS_LISTS
     from segjax.core.errors import ConfigError
     from segjax.data import palettes
-    from segjax.data.class_list import read_class_list
+    from segjax.data.class_list import parse_class_list
 
     void: int | None = None
     if args.classes == "numbered":
@@ -129,7 +129,7 @@ def _classes(args: argparse.Namespace, preset: Any, data: Any) -> tuple[tuple[st
         names = tuple(f"class {i}" for i in range(args.num_classes))
         palette = palettes.distinct(len(names))
     elif args.classes is not None and args.classes not in CLASS_LISTS:
-        names, colours = read_class_list(args.classes)
+        names, colours = parse_class_list(args.classes)
         palette = colours or palettes.distinct(len(names))
     elif args.classes is not None or preset is not None:
         rows = preset.classes if args.classes is None else CLASS_LISTS[args.classes]

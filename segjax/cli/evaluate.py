@@ -148,11 +148,11 @@ def _written_by(args, saved, info):
     """Names of the classes that labels to be scored have, which of them is void, and whose list that is."""
     from pathlib import Path
 
-    from segjax.data.class_list import read_class_list
+    from segjax.data.class_list import parse_class_list
 
     if args.predictions is not None and (Path(args.predictions) / "classes.txt").is_file():
         listing = Path(args.predictions) / "classes.txt"
-        names = read_class_list(listing).names
+        names = parse_class_list(listing).names
         known = saved is not None and tuple(names) == tuple(saved.info.classes)
         return names, saved.info.void_class if known else None, str(listing)
     if saved is not None:

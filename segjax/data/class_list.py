@@ -18,7 +18,7 @@ class ClassList(NamedTuple):
     colours: Palette | None
 
 
-def read_class_list(path: Path) -> ClassList:
+def read_class_list(path: str | Path) -> ClassList:
     """The class list of a data set, as `parse_class_list` reads it.
 
     Raises:
@@ -29,14 +29,14 @@ def read_class_list(path: Path) -> ClassList:
     return listed
 
 
-def parse_class_list(path: Path) -> ClassList:
+def parse_class_list(path: str | Path) -> ClassList:
     """Reads one class a line, `name` or `name r g b` (0..255); empty lines and those that begin with `#` do not count.
 
     Raises:
       DataError: no such file, not UTF-8, a line of another form, a name or colour that stands for two classes.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a byte-order mark
+        text = Path(path).read_bytes().decode("utf-8-sig")  # Windows editors begin a file with a byte-order mark
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: no such file; write one class a line (`name` or `name r g b`), or set data.options.classes."
@@ -100,7 +100,7 @@ def _parse(where: str, line: str) -> tuple[str, tuple[int, int, int] | None]:
     return " ".join(words), None
 
 
-def _refuse_numbering(path: Path, names: Sequence[str]) -> None:
+def _refuse_numbering(path: str | Path, names: Sequence[str]) -> None:
     """`0 road`, `1: car`: numbers of lines, which would become part of the names."""
     heads = [name.replace(":", " ").replace(",", " ").replace("\t", " ").split(" ", 1) for name in names]
     if len(names) < 2 or any(len(head) < 2 or not head[0].isdecimal() for head in heads):
