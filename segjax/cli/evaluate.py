@@ -89,6 +89,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     # --- Data and task.
     dataset = open_dataset(config.data)
     source, info = dataset.split(split), dataset.info
+    dataset.require_labels(split)
     if saved is not None and args.predictions is None:
         for what in ("channels", "image_dtype"):
             theirs, ours = getattr(saved.info, what), getattr(info, what)

@@ -42,6 +42,8 @@ def train_together(queue: Queue, variants: Sequence[Variant]) -> str | None:
     source = dataset.split(config.data.train_split)
     splits = [config.eval.split, config.eval.final_split or config.eval.split]
     scored = {name: dataset.split(name) for name in splits}
+    for name in splits:
+        dataset.require_labels(name)
     seeds = sorted({variant.config.seed for variant in variants})
     streams = {
         seed: train_batches(

@@ -57,6 +57,8 @@ def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> i
     source = dataset.split(config.data.train_split)
     splits = [config.eval.split, config.eval.final_split or config.eval.split]
     scored = {name: dataset.split(name) for name in splits}
+    for name in splits:
+        dataset.require_labels(name)
     batches = assembly.make_batches(config, dataset, mesh)
 
     # --- Network, task, augmentation.

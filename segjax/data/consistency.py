@@ -12,6 +12,8 @@ from segjax.data.labels import Label
 from segjax.data.layout import Layout
 
 _FEW = 3  # files that a message names
+ONE_CLASS = "one class"
+"""Kind of a set in which one class alone occurs: it can be scored, and nothing can be learnt from it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class LabelSurvey:
         if not sum(split.labels for split in counts.values()):
             return
         if not occurring:
-            yield Problem("nothing to learn", f"{layout.root}: every label pixel is void ({void:,} pixels)")
+            yield Problem("only void", f"{layout.root}: every label pixel is void ({void:,} pixels)")
         elif unset and len(occurring) == 1 and not pixels[1]:
             yield Problem(
                 "suspicious masks",
@@ -63,7 +65,7 @@ class LabelSurvey:
             )
         elif len(occurring) == 1:
             yield Problem(
-                "nothing to learn",
+                ONE_CLASS,
                 f"{layout.root}: {occurring[0]!r} is the only one of {len(layout.classes)} classes that occurs",
             )
         elif unset and self._with_last:

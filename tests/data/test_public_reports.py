@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, ImageOps
 from tiny_sets import grey_png
 
+from segjax.cli.assembly import make_task
 from segjax.cli.main import main
-from segjax.core.config import Data
+from segjax.core.config import Data, from_dict
 from segjax.core.errors import ConfigError, DataError
 from segjax.core.schema import IGNORE, IMAGE, LABEL
 from segjax.data import builders
@@ -162,12 +163,17 @@ class TestNothingToLearn:  # S2, S7
 
     def test_one_class_that_occurs(self, tmp_path):
         root = make(tmp_path / "only", label=lambda y, p, i: png(y * 0 + 1, p, i))
-        assert kinds(root) == {"nothing to learn"}
-        assert "'a' is the only one of 3 classes that occurs" in refused(root, tmp_path / "cache")
+        (problem,) = check("folder", root).problems
+        assert problem.kind == "one class"
+        assert "'a' is the only one of 3 classes that occurs" in problem.text
+        dataset = prepared(root, tmp_path / "cache")  # to be scored on, perhaps
+        dataset.require_labels("val")
+        with pytest.raises(DataError, match="split 'train' of 'folder': only class 'a' occurs"):
+            make_task(from_dict({"data": {"name": "folder"}}), dataset)
 
     def test_nothing_but_void(self, tmp_path, capsys):
         root = make(tmp_path / "void", label=lambda y, p, i: png(y * 0 + 255, p, i))
-        assert kinds(root) == {"nothing to learn"}
+        assert kinds(root) == {"only void"}
         assert "every label pixel is void" in refused(root, tmp_path / "cache")
         assert main(["data", "check", "folder", "--root", str(root)]) == 1
 
