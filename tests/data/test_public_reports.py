@@ -628,6 +628,25 @@ class TestWhatIsNotRead:  # S9, U1, U2
         return check("folder", root).problems
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("values", {255: 1.5}, "not a dict of whole numbers"),
+        ("values", {0.5: 1}, "not a dict of whole numbers"),
+        ("values", {255: float("inf")}, "not a dict of whole numbers"),
+        ("values", {255: 7}, "outside classes 0..2"),
+        ("ignore", "-1", "'-1' is neither a label value nor a colour"),
+        ("ignore", -1.0, "-1.0 is neither a label value nor a colour"),
+        ("channels", True, "True is not a number of channels"),
+        ("label_suffix", 5, "5 is no text"),
+        ("label_suffix", None, "None is no text"),
+    ],
+)
+def test_options_of_a_wrong_kind(tmp_path, option, value, says):  # U6
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        builders.layout("folder", make(tmp_path / "set", n=1), {option: value})
+
+
 class TestLimits:  # U5
     def test_a_limit_is_told_as_a_limit(self, tmp_path, monkeypatch):
         Image.new("L", (300, 200)).save(tmp_path / "big.png")
@@ -636,9 +655,10 @@ class TestLimits:  # U5
             open_image(tmp_path / "big.png")
         monkeypatch.setenv("SEGJAX_MAX_PIXELS", "60000")
         assert open_image(tmp_path / "big.png").shape == (200, 300, 1)
-        monkeypatch.setenv("SEGJAX_MAX_PIXELS", "many")
-        with pytest.raises(ConfigError, match="SEGJAX_MAX_PIXELS='many'"):
-            open_image(tmp_path / "big.png")
+        for text in ("many", "0", "-5", "inf", "nan"):
+            monkeypatch.setenv("SEGJAX_MAX_PIXELS", text)
+            with pytest.raises(ConfigError, match=f"SEGJAX_MAX_PIXELS='{text}'"):
+                open_image(tmp_path / "big.png")
 
     def test_pillows_limit_is_not_ours(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEGJAX_MAX_PIXELS", "2e8")
