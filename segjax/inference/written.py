@@ -114,9 +114,13 @@ def label_file(folder: Path, name: str, suffix: str = "") -> Path:
     paths = [folder / f"{stem}{end}" for stem in dict.fromkeys((name, name + suffix)) for end in ends]
     there = list({path.resolve(): path for path in paths if path.is_file()}.values())
     if not there:
+        near = [path for path in sorted(folder.iterdir()) if path.stem in (name, name + suffix)]
+        there = [path for path in near if path.suffix.lower() in LABEL_SUFFIXES]  # `.Png`
+        lies = f"; {near[0].name} is there, which is not read as a label" if near else ""
+    if not there:
         raise DataError(
-            f"{folder / name}.png: no such file, nor one ending in {', '.join(LABEL_SUFFIXES[1:])}; `segjax predict` "
-            "writes one an image, by its name."
+            f"{folder / name}.png: no such file, nor one ending in {', '.join(LABEL_SUFFIXES[1:])}{lies}; `segjax "
+            "predict` writes one an image, by its name."
         )
     if len(there) > 1:
         raise DataError(f"{there[0]}: {there[1].name} lies beside it; keep the one that counts.")
