@@ -1,7 +1,7 @@
 """What every architecture of the registry must keep: shapes, types, errors, parameter counts, gradients, one trace.
 
 Nearly everything is checked by tracing alone. Each architecture's `test` variant is compiled once, for training and
-for evaluation.
+for evaluation. What neither the default nor the `test` variant asks is marked `further`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from segjax.ops.formulation import formulations
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
 TESTS = [name for name in VARIANTS if name.endswith("/test")]
-FIRST = [f"{entry.name}/{entry.variants[0]}" for entry in entries()]
+DEFAULTS = [f"{entry.name}/{entry.variants[0]}" for entry in entries()]
+MARKED = [name if name in TESTS + DEFAULTS else pytest.param(name, marks=pytest.mark.further) for name in VARIANTS]
 CLASSES = 5
 PAPER_CLASSES = {entry.name: entry.input[2] for entry in entries()}
 FIGURES = read_figures()
@@ -79,7 +80,7 @@ def traced(name: str, train: bool, classes: int = CLASSES, channels: int = 3, dt
     return out, variables, size
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=MARKED)
 def variant(request):
     """By the module, so that a network's tests run one after the other, in one process, and share what is traced."""
     return request.param
@@ -98,7 +99,7 @@ def test_evaluation_returns_float32_logits_at_the_inputs_size(variant):
 
 @pytest.mark.parametrize(
     "variant",
-    [pytest.param(name, marks=() if name in TESTS + FIRST else pytest.mark.slow) for name in VARIANTS],
+    [pytest.param(name, marks=() if name in TESTS + DEFAULTS else pytest.mark.slow) for name in VARIANTS],
     scope="module",
 )
 def test_init_creates_the_same_float32_variables_for_bfloat16_training(variant):

@@ -122,7 +122,7 @@ def test_depthwise_kernels_of_many_taps_stay_convolutions(size, convolutions):
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_split_rows_exchange_one_halo_for_all_taps(backend):
-    mesh = jax.sharding.AbstractMesh((1, 2), ("data", "spatial"))
+    mesh = jax.sharding.AbstractMesh((1, 2), ("data", "spatial"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     x, kernel = jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 1, 4))
     with jax.sharding.use_abstract_mesh(mesh), formulations(backend=backend):
         traced = str(jax.make_jaxpr(lambda a, k: conv2d(a, k, groups=4))(x, kernel))

@@ -60,7 +60,7 @@ def test_rows_are_whole_without_a_mesh_and_inside_a_shard_map():
     mesh = make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         assert row_shards() == 1
-    split = jax.sharding.AbstractMesh((1, 4), ("data", ROWS))
+    split = jax.sharding.AbstractMesh((1, 4), ("data", ROWS), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.sharding.use_abstract_mesh(split):
         assert row_shards() == 4
         seen = []

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from jax.sharding import AbstractMesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.planning import memory
 from segjax.training.state import TrainState
 
-MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "spatial"))
+MESH = AbstractMesh((2, 4, 2), ("data", "fsdp", "spatial"), axis_types=(AxisType.Auto,) * 3)
 
 
 def _shape(shape, *spec, dtype=jnp.float32):

@@ -18,6 +18,7 @@ from segjax.ops.crf import exact_pallas
 from segjax.ops.crf.all_pairs import all_pairs_filter
 from segjax.ops.crf.features import bilateral_features
 from tests.ops.crf.gaussian_sums import kernel
+from tests.ops.crf.machines import machine
 
 HERE = pathlib.Path(__file__).parent
 
@@ -66,10 +67,11 @@ def test_gradients_are_those_of_float64(target):
 
 def test_each_platform_has_its_program():
     shapes = [jax.ShapeDtypeStruct((1, 300, n), jnp.float32) for n in (5, 3)]
-    traced = jax.jit(jax.grad(lambda f, v: all_pairs_filter(f, v).sum(), (0, 1))).trace(*shapes)
+    program = jax.jit(jax.grad(lambda f, v: all_pairs_filter(f, v).sum(), (0, 1)))
     markers = {"cpu": "no kernel", "cuda": "__gpu$xla.gpu.triton", "tpu": "tpu_custom_call"}
     for platform, marker in markers.items():
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        with machine(platform):
+            text = program.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
         assert {m for m in markers.values() if m in text} == {marker} - {"no kernel"}, platform
     many = jax.ShapeDtypeStruct((1, 300, 17), jnp.float32)
     assert (

@@ -16,6 +16,7 @@ import pytest
 from segjax.ops.crf import exact_pallas
 from segjax.ops.crf.exact_pallas import feature_pull, filter_sums
 from tests.ops.crf.gaussian_sums import kernel
+from tests.ops.crf.machines import machine
 
 ROOT = pathlib.Path(__file__).parents[3]
 TARGETS = ("tpu", "gpu")
@@ -101,5 +102,6 @@ def test_kernels_lower(platform, marker):
             features, values, features, values, target=target
         )
 
-    lowered = jax.jit(both).trace(features, values, wide).lower(lowering_platforms=(platform,))
+    with machine(platform):
+        lowered = jax.jit(both).trace(features, values, wide).lower(lowering_platforms=(platform,))
     assert lowered.as_text().count(marker) >= 2
