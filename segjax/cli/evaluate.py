@@ -63,13 +63,14 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     from segjax.cli.progress import progress
     from segjax.core.config import from_dict, to_dict
     from segjax.core.errors import ConfigError
+    from segjax.data.builders import NAMES, layout
     from segjax.data.dataset import open_dataset
     from segjax.data.pipeline import eval_batches
     from segjax.inference.evaluate import evaluate, of_predictor, renumbered, save_results
     from segjax.inference.predictor import Predictor
     from segjax.inference.provenance import provenance
     from segjax.inference.table import print_scores
-    from segjax.inference.written import of_folder
+    from segjax.inference.written import Written, meaning
     from segjax.parallel.mesh import make_mesh
     from segjax.parallel.transfer import check_batch_size, local_rows
     from segjax.tasks.semantic import SemanticTask
@@ -98,7 +99,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
                     f"{what}: the data set {info.name!r} has {ours}, the checkpoint {args.checkpoint} {theirs}; "
                     f"evaluate on the set it was trained for ({saved.info.name!r})."
                 )
-    classes, void, owner = _written_by(args, saved, info)
+    classes, colours, void, owner = _written_by(args, saved, info)
     table = _matched(args, classes, void, owner, info)
     task = SemanticTask(
         num_classes=info.num_classes, void=config.eval.void, classes=info.classes, boundary=config.eval.boundary
@@ -106,8 +107,10 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
 
     # --- What predicts: the network, or a folder of label PNGs.
     if args.predictions is not None:
-        predict, place, stride = of_folder(args.predictions, len(classes)), jax.device_put, 1
-        rows = None
+        of_set = layout(config.data.name, config.data.root, config.data.options) if config.data.name in NAMES else None
+        suffix = config.data.options.get("label_suffix", "")
+        written = Written(meaning(args.predictions, classes, colours, of_set), suffix)
+        predict, place, stride, rows = written, jax.device_put, 1, None
         what, extra = args.predictions, {"predictions": args.predictions}
     else:
         mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
@@ -134,6 +137,8 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
             place=place,
             on_batch=advance,
         )
+    if args.predictions is not None:
+        written.check()
     if jax.process_index() != 0:
         return 0
     if args.output is not None:
@@ -146,19 +151,19 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
 
 
 def _written_by(args, saved, info):
-    """Names of the classes that labels to be scored have, which of them is void, and whose list that is."""
+    """Of the classes that labels to be scored have: names, colours if known, which is void, and whose list that is."""
     from pathlib import Path
 
     from segjax.data.class_list import parse_class_list
 
     if args.predictions is not None and (Path(args.predictions) / "classes.txt").is_file():
         listing = Path(args.predictions) / "classes.txt"
-        names = parse_class_list(listing).names
+        names, colours = parse_class_list(listing)
         known = saved is not None and tuple(names) == tuple(saved.info.classes)
-        return names, saved.info.void_class if known else None, str(listing)
+        return names, colours, saved.info.void_class if known else None, str(listing)
     if saved is not None:
-        return saved.info.classes, saved.info.void_class, f"the checkpoint {args.checkpoint}"
-    return info.classes, None, f"the data set {info.name!r}"
+        return saved.info.classes, saved.info.palette, saved.info.void_class, f"the checkpoint {args.checkpoint}"
+    return info.classes, None, None, f"the data set {info.name!r}"
 
 
 def _matched(args, classes, void, owner, info):

@@ -58,8 +58,8 @@ def _imagined(args: argparse.Namespace, config: Config) -> Dataset:
     from segjax.core.schema import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
     from segjax.data.dataset import Dataset
 
-    if args.classes < 1 or args.channels < 1:
-        raise ConfigError(f"--classes={args.classes} --channels={args.channels}: both are at least 1.")
+    if args.classes < 2 or args.channels < 1:
+        raise ConfigError(f"--classes={args.classes} --channels={args.channels}: at least 2 and 1.")
     info = DatasetInfo(
         config.data.name,
         tuple(f"class {k}" for k in range(args.classes)),

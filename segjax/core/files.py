@@ -19,6 +19,9 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     path = Path(path)
     temporary = None
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe or device, which is not to be replaced
+            path.write_bytes(data)
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:

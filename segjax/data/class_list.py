@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,13 @@ from typing import NamedTuple
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
 from segjax.data.palettes import Palette
+
+# A number before or behind a name, as other lists have the class's id, and what stands between them.
+_HEAD = re.compile(r"\(?(\d+)(\s*[.:;,=)\]|-]\s*|\s+)(\S.*)")
+_TAIL = re.compile(r"(.*\S)(\s*[:;,=|]\s*|\s+)(\d+)")
+# A colour of another form: `name:r,g,b::` (CVAT), `name (r, g, b)`, `name #rrggbb`.
+_COLOUR = re.compile(r"[:(\[]\s*\d+\s*[,;\s]\s*\d+\s*[,;\s]\s*\d+\s*([\])]|:.*|$)|#[0-9a-fA-F]{6}$")
+_INVISIBLE = str.maketrans("", "", "\ufeff\u200b")  # byte-order marks of files put together, blanks without a width
 
 
 class ClassList(NamedTuple):
@@ -45,8 +53,10 @@ def parse_class_list(path: str | Path) -> ClassList:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8 text.") from error
+    if text.startswith("version https://git-lfs"):
+        raise DataError(f"{path}: a pointer of Git LFS, not the file itself (`git lfs pull` fetches it).")
     names, colours = [], []
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+    lines = [(n, line.translate(_INVISIBLE).strip()) for n, line in enumerate(text.splitlines(), 1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     for number, line in lines:
         name, colour = _parse(f"{path}: line {number}", line)
@@ -95,19 +105,39 @@ def _parse(where: str, line: str) -> tuple[str, tuple[int, int, int] | None]:
         raise DataError(f"{where}: {line!r} has the colour first; write `name r g b`.")
     if len(parts) >= 4 and (all(p.isdecimal() for p in parts[-3:]) or all(p.isdecimal() for p in parts[:3])):
         raise DataError(f"{where}: {line!r} has commas between name and colour; write `name r g b`.")
-    if any(line.count(mark) >= 2 and line.startswith(start) for mark, start in (('"', "["), ("'", "["), (":", "{"))):
-        raise DataError(f"{where}: {line!r} is a list of another language; write one class a line.")
+    if _COLOUR.search(line):
+        raise DataError(f"{where}: {line!r} has a colour of another form; write `name r g b`.")
+    if line[0] in "[]{}\"'" or line[-1] in "]}\"',;" or line.startswith("- ") or words[-1].endswith(":"):
+        raise DataError(
+            f"{where}: {line!r} is of a list of another language; write one class a line, without quotes, brackets or"
+            " commas."
+        )
     return " ".join(words), None
 
 
 def _refuse_numbering(path: str | Path, names: Sequence[str]) -> None:
-    """`0 road`, `1: car`: numbers of lines, which would become part of the names."""
-    heads = [name.replace(":", " ").replace(",", " ").replace("\t", " ").split(" ", 1) for name in names]
-    if len(names) < 2 or any(len(head) < 2 or not head[0].isdecimal() for head in heads):
-        return
-    numbers = [int(head[0]) for head in heads]
-    if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-        raise DataError(f"{path}: the lines are numbered ({names[0]!r}, {names[1]!r}); leave the numbers out.")
+    """`0 road`, `1: car`, `road,0`: numbers of classes, which would become part of the names, and might be others than
+    those of the lines. The first line may be a heading."""
+    for rows in (names, names[1:]):
+        heads, tails = ([found.fullmatch(name) for name in rows] for found in (_HEAD, _TAIL))
+        if len(rows) < 2:
+            return
+        numbered = False
+        if all(heads):
+            numbered = _in_a_row([int(head[1]) for head in heads]) or any(head[2].strip() for head in heads)
+        elif all(tails) and len({tail[1] for tail in tails}) == len(rows):  # unlike `class 0`, `class 1`
+            numbers = [int(tail[3]) for tail in tails]
+            numbered = _in_a_row(numbers) and min(numbers) < 2
+        if numbered:
+            raise DataError(
+                f"{path}: the lines are numbered ({rows[0]!r}, {rows[1]!r}); write the classes in the order of their"
+                " numbers, beginning with 0, and leave the numbers out."
+            )
+
+
+def _in_a_row(numbers: Sequence[int]) -> bool:
+    """Whether they are n, n + 1 and so on, in any order."""
+    return sorted(numbers) == list(range(min(numbers), min(numbers) + len(numbers)))
 
 
 def _refuse_twice(names: Sequence[str], where: str) -> None:

@@ -172,13 +172,10 @@ class Dataset:
         return sum(pixels for pixels, _ in found), sum(area for _, area in found)
 
     def require_classes(self, split: str) -> None:
-        """DataError where a prepared split has fewer than two classes to learn, from what its preparation counted."""
-        names = split.split("+")
-        if not all(name in self.counts for name in names):
-            return  # drawn, and right by construction; or a share, which nobody counted
-        pixels, _ = self.class_counts(split)
-        occurring = [name for name, count in zip(self.info.classes, pixels) if count]
-        if len(occurring) < 2:
+        """DataError where a prepared split, or a share of one, has fewer than two classes to learn."""
+        pixels = self._labelled(split)
+        occurring = [] if pixels is None else [name for name, count in zip(self.info.classes, pixels) if count]
+        if pixels is not None and len(occurring) < 2:
             what = f"only class {occurring[0]!r} occurs" if occurring else "every label pixel is void"
             raise DataError(
                 f"split {split!r} of {self.info.name!r}: {what}, so there is nothing to learn; look at its labels with"
@@ -186,13 +183,20 @@ class Dataset:
             )
 
     def require_labels(self, split: str) -> None:
-        """DataError where every label pixel of a prepared split is void, so that there is nothing to score."""
-        names = split.split("+")
-        if all(name in self.counts for name in names) and not self.class_counts(split)[0].any():
+        """DataError where every label pixel of a prepared split, or a share of one, is void: nothing can be scored."""
+        pixels = self._labelled(split)
+        if pixels is not None and not pixels.any():
             raise DataError(
                 f"split {split!r} of {self.info.name!r}: every label pixel is void, so there is nothing to score; look"
                 " at its labels with `segjax data check`, or choose another split."
             )
+
+    def _labelled(self, split: str) -> np.ndarray | None:
+        """int64 [K], pixels of each class, where all are known; None for scenes, right by construction, and for shares
+        of which only some samples would be counted."""
+        names = [_SHARE.sub(r"\g<name>", one) for one in split.split("+")]
+        few = all(one in self.counts or len(self._part(one)) <= _COUNTED for one in split.split("+"))
+        return self.class_counts(split)[0] if few and all(name in self.counts for name in names) else None
 
     def _part(self, text: str) -> Source:
         share = _SHARE.fullmatch(text)

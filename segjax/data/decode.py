@@ -443,6 +443,6 @@ def _fit_channels(array: np.ndarray, channels: int | None, path: Path, *, kind: 
     if found == 1 and channels == 3:
         return np.repeat(array, 3, axis=-1)
     raise DataError(
-        f"{path}: {found} channels where {channels} are expected (by the first image, data.options.channels or the"
-        " checkpoint); convert it, or set data.options.channels."
+        f"{path}: {found} channels where {channels} are expected (by the network, the first image or"
+        " data.options.channels); convert it, or, where a set is prepared, set data.options.channels."
     )

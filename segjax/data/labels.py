@@ -14,13 +14,14 @@ import numpy as np
 
 from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE
-from segjax.data.decode import encode_label, kind_of, open_npy, open_pillow, read_bytes
+from segjax.data.decode import encode_label, kind_of, open_npy, open_pillow, orientation_of, read_bytes
 from segjax.data.layout import Layout
-from segjax.data.tiff import read_tiff
+from segjax.data.tiff import read_tiff, upright
 
 READ = "PNG, TIFF, BMP or npy"
 _NODATA = -(2**52)  # of a float label, whose own may be no whole number
 _TABLE = 65536  # values that a table maps; others are looked up one by one
+_BLACK_AND_WHITE = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)  # what a picture of one bit shows
 _HOW_PALETTE = 'set data.options.palettes="indices" or "colours" to say which one counts'
 
 
@@ -101,9 +102,11 @@ def read_label(path: Path, layout: Layout) -> tuple[bytes, Label]:
     if label.unknown:
         value, count = next(iter(label.unknown.items()))
         more = f" and {len(label.unknown) - 1} other unknown values" if len(label.unknown) > 1 else ""
+        how = f"; data.options.values={{{value}: CLASS}} or ignore={value} says what it is"
         raise DataError(
             f"{path}: label value {value} on {count} pixels{more}; {layout.name!r} has classes"
-            f" 0..{len(layout.classes) - 1} and void {_void_values(layout)}. {layout.way_out()}"
+            f" 0..{len(layout.classes) - 1} and void {_void_values(layout)}{how if layout.name == 'folder' else ''}."
+            f" {layout.way_out()}"
         )
     return encode_label(label.ids), label
 
@@ -114,24 +117,30 @@ def read_mask(path: Path) -> np.ndarray:
     return raw.values.any(-1) if raw.values.ndim == 3 else raw.values != 0
 
 
-def read_ids(path: Path, num_classes: int) -> np.ndarray:
-    """int32 [H, W] class ids of a label file that a program wrote; IGNORE is void.
+def read_ids(path: Path, layout: Layout) -> Label:
+    """A label file that a program wrote, its ids int32 [H, W], read as those of a data set are (`open_label`).
+
+    Lists of networks may be longer than those of data sets: files of more than 255 classes hold ids, 255 is void.
 
     Raises:
-      DataError: a missing or damaged file, a colour picture, or a value that is no class.
+      DataError: as `open_label`, and for a value that is no class.
     """
-    raw = _open(path)
-    if raw.values.ndim == 3:
-        raise DataError(f"{path}: a colour picture, not label ids; write a palette or grey PNG.")
-    labels = raw.values
-    wrong = (labels != IGNORE) & ((labels >= num_classes) | (labels < 0))
-    if wrong.any():
-        value = int(labels[wrong][0])
+    count = len(layout.classes)
+    if count <= IGNORE:
+        label = open_label(path, layout)
+    else:
+        values = _open(path).values
+        if values.ndim == 3:
+            raise DataError(f"{path}: a colour picture, not label ids; write a grey PNG of 16 bits.")
+        wrong, counts = np.unique(values[(values < 0) | (values >= count)], return_counts=True)
+        label = Label(values, dict(zip(wrong.tolist(), counts.tolist())))
+    if label.unknown:
+        value, pixels = next(iter(label.unknown.items()))
         raise DataError(
-            f"{path}: label {value} on {int((labels == value).sum())} pixels; the data set has classes "
-            f"0..{num_classes - 1} and {IGNORE} for void."
+            f"{path}: label {value} on {pixels} pixels; there are classes 0..{count - 1}, void is"
+            f" {_void_values(layout)}."
         )
-    return labels.astype(np.int32)
+    return label._replace(ids=label.ids.astype(np.int32))
 
 
 def class_ids(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, dict[int, int]]:
@@ -169,11 +178,12 @@ def _open(path: Path) -> _Raw:
             samples = samples[..., :-1]
         if samples.shape[-1] == 3 and samples.dtype == np.uint8:
             return _Raw(samples, mode="RGB")
-        return _integers(path, samples, found.nodata)._replace(palette=found.palette)
+        palette = _BLACK_AND_WHITE if found.bits == 1 and found.palette is None else found.palette
+        return _integers(path, samples, found.nodata)._replace(palette=palette)
     image = open_pillow(path, data, kind)
+    array = upright(np.asarray(image), orientation_of(image))
     if image.mode in ("RGB", "RGBA", "RGBX"):
-        return _Raw(np.asarray(image)[..., :3], mode=image.mode)
-    array = np.asarray(image)
+        return _Raw(array[..., :3], mode=image.mode)
     if image.mode in ("LA", "La"):
         array = array[..., 0]
     array = array.astype(np.int64)
@@ -181,7 +191,7 @@ def _open(path: Path) -> _Raw:
         depth, colour_type = struct.unpack_from(">BB", data, 24)  # IHDR
         if colour_type == 0 and depth in (2, 4):
             array //= 255 // ((1 << depth) - 1)  # Pillow stretches 2- and 4-bit grey to 0..255
-    palette = None
+    palette = _BLACK_AND_WHITE if image.mode == "1" else None
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     return _Raw(array, palette)
@@ -254,7 +264,7 @@ def _by_colour(path: Path, colours: np.ndarray, layout: Layout, void: np.ndarray
         rgb = (value >> 16, value >> 8 & 255, value & 255)
         raise DataError(
             f"{path}: label colour {rgb} on {count} pixels is no class's in classes.txt; list it there, or make it void"
-            f" with data.options.ignore=({rgb},). {layout.way_out()}"
+            f" with data.options.ignore=({rgb},). {layout.way_out()}".rstrip()
         )
     ids = np.array([known[v] for v in values.tolist()], np.uint8)
     return ids[inverse].reshape(code.shape)

@@ -97,7 +97,9 @@ class Layout:
         return paths
 
     def way_out(self) -> str:
-        """What the error of one bad file points to."""
+        """What the error of one bad file points to; nothing for files that are no data set (of predictions)."""
+        if not self.splits:
+            return ""
         return f"`segjax data check {self.name} --root {self.root}` lists every such file."
 
 

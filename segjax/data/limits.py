@@ -15,7 +15,10 @@ def max_pixels() -> int:
     """The most pixels of a picture that is read whole: $SEGJAX_MAX_PIXELS, or Pillow's 178,956,970."""
     text = os.environ.get(MAX_PIXELS)
     try:
-        return _DEFAULT if not text else int(float(text))
+        limit = _DEFAULT if not text else int(float(text))
+        if limit < 1:
+            raise ValueError(text)
+        return limit
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{MAX_PIXELS}={text!r} is not a number of pixels, such as 500000000.") from error
 

@@ -17,7 +17,7 @@ from segjax.core.cache import cache_root
 from segjax.core.errors import DataError, SegjaxError, StorageError
 from segjax.core.schema import DatasetInfo
 from segjax.data import builders
-from segjax.data.consistency import ONE_CLASS
+from segjax.data.consistency import ONE_CLASS, VOID_SPLIT
 from segjax.data.layout import Layout
 
 RECORD = "segjax.json"
@@ -131,7 +131,7 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
 
     written, builder = base.write(layout, temporary)
     for problem in builder.survey.problems(builder.counts):
-        if problem.kind != ONE_CLASS:  # which training refuses, split by split
+        if problem.kind not in (ONE_CLASS, VOID_SPLIT):  # which training and scoring refuse, split by split
             raise DataError(f"{problem.text}.")
     record = {
         "format": _FORMAT,

@@ -6,6 +6,7 @@ tests/cli, what befalls a run in tests/faults.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
@@ -23,7 +24,11 @@ from segjax.data import builders
 from segjax.data.check import check
 from segjax.data.dataset import open_dataset
 from segjax.data.decode import open_image, open_picture
-from segjax.data.labels import read_ids
+from segjax.data.labels import open_label, read_ids
+from segjax.data.palettes import distinct
+from segjax.data.tiff import upright
+from segjax.inference.label_writer import write_labels
+from segjax.inference.written import Written, meaning
 
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
 COLOURED = ("bg 0 0 0", "a 255 0 0", "b 0 255 0")
@@ -140,6 +145,18 @@ class TestPalettes:  # S1
         assert not report.problems
         assert report.counts["train"].void == 2 * 64
 
+    @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+    def test_one_bit_shows_black_and_white(self, tmp_path, suffix):
+        def label(y, path, index):
+            Image.fromarray(y > 0).save(f"{path}.{suffix}")
+
+        expected = [(scene(0)[1] > 0).sum() * 2, (scene(0)[1] == 0).sum() * 2]
+        found = shares(make(tmp_path / "a", ("fg 255 255 255", "bg 0 0 0"), label=label))
+        assert found["train"] == expected
+        found = shares(make(tmp_path / "b", ("bg 0 0 0", "fg 255 0 0"), label=label))
+        assert found["train"] == expected[::-1]
+        assert kinds(make(tmp_path / "c", ("fg 255 0 0", "bg 0 0 0"), label=label)) == {"unreadable label"}
+
     def test_tiff(self, tmp_path):
         tifffile = pytest.importorskip("tifffile")
 
@@ -191,8 +208,16 @@ class TestNothingToLearn:  # S2, S7
         root = make(tmp_path / "set")
         for path in (root / "val/labels").iterdir():
             Image.fromarray(np.full((48, 64), 255, np.uint8)).save(path)
-        with pytest.raises(DataError, match="split 'val' of 'folder': every label pixel is void"):
-            prepared(root, tmp_path / "cache").require_labels("val")
+        dataset = prepared(root, tmp_path / "cache")
+        for split in ("val", "val[:50%]"):
+            with pytest.raises(DataError, match=rf"split '{re.escape(split)}' of 'folder': every label pixel is void"):
+                dataset.require_labels(split)
+        with pytest.raises(DataError, match="every label pixel is void, so there is nothing to learn"):
+            dataset.require_classes("val[50%:]")
+        dataset.require_classes("train[:50%]+val[:50%]")
+        (problem,) = check("folder", root).problems
+        assert problem.kind == "void split"
+        assert "every label pixel of split 'val' is void" in problem.text
 
 
 class TestVoid:  # S8
@@ -216,6 +241,16 @@ class TestVoid:  # S8
             png(y, path, index)
 
         assert not kinds(make(tmp_path / "v", ("bg", "fg"), label=label))
+
+    def test_masks_of_two_conventions_of_three_classes(self, tmp_path):
+        def label(y, path, index):
+            png(np.where(y == 2, 255 if index % 2 else 2, y).astype(np.uint8), path, index)
+
+        root = make(tmp_path / "both", label=label, n=4)
+        assert kinds(root) == {"mixed masks"}
+        assert "if both mean 'b', set data.options.values={255: 2}" in refused(root, tmp_path / "cache")
+        assert shares(root, values={255: 2}) == shares(make(tmp_path / "truth", n=4))
+        assert not kinds(root, ignore=255)
 
     def test_black_has_to_be_listed_or_named(self, tmp_path):
         root = make(tmp_path / "k", ("a 255 0 0", "b 0 255 0"), label=lambda y, p, i: png(COLOURS[y], p, i))
@@ -247,13 +282,84 @@ def test_label_files_have_one_reader(tmp_path, depth):  # S3
     ids = scene(0)[1]
     (tmp_path / "a.png").write_bytes(grey_png(ids.astype(np.int64), depth))
     assert np.asarray(Image.open(tmp_path / "a.png")).max() > 2  # the trap
-    np.testing.assert_array_equal(read_ids(tmp_path / "a.png", 180), ids)
+
+    def read(name, count):
+        return read_ids(tmp_path / name, meaning(tmp_path, [f"k{i}" for i in range(count)], None, None)).ids
+
+    np.testing.assert_array_equal(read("a.png", 180), ids)
+    np.testing.assert_array_equal(read("a.png", 300), ids)
     Image.fromarray(ids > 0).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_ids(tmp_path / "b.png", 2), ids > 0)
+    np.testing.assert_array_equal(read("b.png", 2), ids > 0)
     np.save(tmp_path / "c.npy", ids.astype(np.int64))
-    np.testing.assert_array_equal(read_ids(tmp_path / "c.npy", 3), ids)
+    np.testing.assert_array_equal(read("c.npy", 3), ids)
     with pytest.raises(DataError, match=r"label 2 on \d+ pixels"):
-        read_ids(tmp_path / "c.npy", 2)
+        read("c.npy", 2)
+
+
+def scored(root, folder, classes=NAMES, colours=None, **options):
+    """The share of right pixels of the label files in `folder` as predictions for the split val of `root`."""
+    layout = builders.layout("folder", root, options)
+    written = Written(meaning(folder, classes, colours, layout), options.get("label_suffix", ""))
+    truth = [open_label(sample.label, layout).ids for sample in layout.splits["val"]]
+    names, sizes = [sample.name for sample in layout.splits["val"]], np.array([ids.shape for ids in truth])
+    found = written({}, {"label": np.stack(truth), "name": names, "size": sizes})
+    written.check()
+    return (found == np.stack(truth)).mean()
+
+
+class TestPredictionsMeanWhatLabelsMean:  # S1, S3, S4, S8: a set's own labels, scored as predictions, are right
+    @pytest.mark.parametrize(
+        "label",
+        [palette_file(reordered), lambda y, p, i: png(COLOURS[y], p, i), lambda y, p, i: png(y, p, i)],
+        ids=["palette", "colours", "ids"],
+    )
+    def test_colours(self, tmp_path, label):
+        root = make(tmp_path / "set", COLOURED, label=label)
+        assert scored(root, root / "val/labels") == 1
+        plain = make(tmp_path / "plain")
+        palette = tuple(map(tuple, COLOURS.tolist()))
+        assert scored(plain, root / "val/labels", colours=palette) == 1
+
+    def test_palettes_in_two_orders(self, tmp_path):
+        root = make(tmp_path / "set")
+        make(tmp_path / "palette", label=palette_file(reordered))
+        with pytest.raises(DataError, match=r"colour \(0, 0, 0\) is index"):
+            scored(root, tmp_path / "palette/val/labels")
+
+    def test_masks_of_0_and_255(self, tmp_path):
+        names = ("bg", "fg")
+        root = make(tmp_path / "set", names, label=lambda y, p, i: png((y > 0).astype(np.uint8) * 255, p, i))
+        assert scored(root, root / "val/labels", names, values={255: 1}) == 1
+        plain = make(tmp_path / "plain", names, label=lambda y, p, i: png((y > 0).astype(np.uint8), p, i))
+        with pytest.raises(DataError, match=r"class 'fg' never occurs, void does.*values=\{255: 1\}"):
+            scored(plain, root / "val/labels", names)
+
+    def test_void_of_a_prediction_in_colour_stays_void(self, tmp_path):
+        names = ("bg", "fg")
+        root = make(tmp_path / "set", names, label=lambda y, p, i: png((y > 0).astype(np.uint8) * 255, p, i))
+        (tmp_path / "out").mkdir()
+        for index in range(2):
+            write_labels(tmp_path / f"out/{index}.png", [np.full((48, 64), 255)], (48, 64), distinct(2))
+        assert scored(root, tmp_path / "out", names, distinct(2), values={0: 0, 255: 1}) == 0
+
+    def test_options_of_the_set(self, tmp_path):
+        root = make(tmp_path / "set", label=lambda y, p, i: np.save(f"{p}_mask.npy", y - 3 * (y == 2).astype(int)))
+        assert scored(root, root / "val/labels", ignore=-1, label_suffix="_mask") == 1
+        assert scored(root, root / "val/labels", values={-1: 2}, label_suffix="_mask") == 1
+        # Ids are the classes' own, whatever numbers the set's labels have for them.
+        shifted = make(tmp_path / "shifted", label=lambda y, p, i: png(y + 1, p, i))
+        ids = make(tmp_path / "ids")
+        assert scored(shifted, ids / "val/labels", values={1: 0, 2: 1, 3: 2}) == 1
+
+    def test_nodata_of_floats(self, tmp_path):
+        tifffile = pytest.importorskip("tifffile")
+        root = make(tmp_path / "set")
+        (tmp_path / "out").mkdir()
+        for index in range(2):
+            ids = np.where(scene(index)[1] == 2, np.float32(-9999), scene(index)[1]).astype(np.float32)
+            tag = [(42113, 2, 0, "-9999", True)]
+            tifffile.imwrite(tmp_path / f"out/{index}.tif", ids, extratags=tag)
+        assert scored(root, tmp_path / "out") == (scene(0)[1] != 2).mean()
 
 
 class TestTiff:  # S4, S5
@@ -369,13 +475,49 @@ class TestClassLists:  # W3
             ("road,1,2,3\nsky,4,5,6\n", "has commas"),
             ("0 road\n1 sky\n2 car\n", "the lines are numbered"),
             ("0: road\n1: sky\n2: car\n", "the lines are numbered"),
+            ("id,name\n0,road\n1,sky\n", "the lines are numbered"),
+            ("1 road\n0 sky\n", "the lines are numbered"),  # by which line 1 is class 1
+            ("7. road\n9. sky\n", "the lines are numbered"),
+            ("sky 1\nroad 0\n", "the lines are numbered"),
+            ("road=0\nsky=1\n", "the lines are numbered"),
+            ("0 road 9 9 9\n1 sky 8 8 8\n", "the lines are numbered"),
             ('["road", "sky"]', "one class a line"),
+            ('[\n  "road",\n  "sky"\n]\n', "one class a line"),
+            ('"road"\n"sky"\n', "without quotes"),
+            ("names:\n- road\n- sky\n", "one class a line"),
+            ("road,\nsky,\n", "commas"),
+            ("road:9,9,9::\nsky:8,8,8::\n", "a colour of another form"),
+            ("road (9, 9, 9)\nsky (8, 8, 8)\n", "a colour of another form"),
+            ("road #090909\nsky #080808\n", "a colour of another form"),
+            ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
             ("road\0\nsky\n", "is not text"),
         ],
     )
     def test_other_forms_are_refused(self, tmp_path, text, says):
         with pytest.raises(DataError, match=says):
             builders.layout("folder", self.write(tmp_path, text))
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("class 0", "class 1"),
+            ("Landsat 8", "Sentinel 2"),
+            ("2 wheels", "4 wheels"),
+            ("car (parked)", "road, sidewalk"),
+            ("k0", "k1"),
+            ("3d-object", "2d-object", "sky"),
+            ("lane 1", "lane 2", "road 3"),
+            ("traffic light (red)", "driver's cab"),
+        ],
+    )
+    def test_names_with_numbers_and_marks(self, tmp_path, names):
+        assert builders.layout("folder", self.write(tmp_path, "\n".join(names))).classes == names
+        lines = [f"{name} {k} {k} {k}" for k, name in enumerate(names)]
+        assert builders.layout("folder", self.write(tmp_path, "\n".join(lines))).classes == names
+
+    def test_files_put_together(self, tmp_path):
+        text = "\ufeffroad\n\ufeffsky\n\u200bcar\n"
+        assert builders.layout("folder", self.write(tmp_path, text)).classes == ("road", "sky", "car")
 
     def test_utf_16(self, tmp_path):
         with pytest.raises(DataError, match="save it as UTF-8"):
@@ -402,6 +544,19 @@ class TestOrientation:  # W2
         assert found.shape[-1] == (3 if suffix == "webp" else {"L": 1, "RGB": 3}[mode])  # WebP knows no grey
         tolerance = 2 if suffix == "jpg" else 0  # two decoders
         np.testing.assert_allclose(found.astype(int), expected.reshape(found.shape).astype(int), atol=tolerance)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_labels_too(self, tmp_path, orientation):
+        y = scene(0)[1]
+        stored = upright(y, {6: 8, 8: 6}.get(orientation, orientation))  # the others undo themselves
+        picture = Image.fromarray(stored)
+        picture.save(tmp_path / "grey.png", exif=turned(orientation))
+        Image.fromarray(COLOURS[stored]).save(tmp_path / "rgb.png", exif=turned(orientation))
+        picture.putpalette(COLOURS.ravel().tolist())
+        picture.save(tmp_path / "palette.png", exif=turned(orientation))
+        layout = meaning(tmp_path, NAMES, tuple(map(tuple, COLOURS.tolist())), None)
+        for name in ("grey", "rgb", "palette"):
+            np.testing.assert_array_equal(open_label(tmp_path / f"{name}.png", layout).ids, y)
 
     def test_a_grey_set(self, tmp_path):
         root = make(tmp_path / "grey", image=lambda x, p, i: Image.fromarray(x[..., 0]).save(f"{p}.jpg"))
@@ -473,6 +628,25 @@ class TestWhatIsNotRead:  # S9, U1, U2
         return check("folder", root).problems
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("values", {255: 1.5}, "not a dict of whole numbers"),
+        ("values", {0.5: 1}, "not a dict of whole numbers"),
+        ("values", {255: float("inf")}, "not a dict of whole numbers"),
+        ("values", {255: 7}, "outside classes 0..2"),
+        ("ignore", "-1", "'-1' is neither a label value nor a colour"),
+        ("ignore", -1.0, "-1.0 is neither a label value nor a colour"),
+        ("channels", True, "True is not a number of channels"),
+        ("label_suffix", 5, "5 is no text"),
+        ("label_suffix", None, "None is no text"),
+    ],
+)
+def test_options_of_a_wrong_kind(tmp_path, option, value, says):  # U6
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        builders.layout("folder", make(tmp_path / "set", n=1), {option: value})
+
+
 class TestLimits:  # U5
     def test_a_limit_is_told_as_a_limit(self, tmp_path, monkeypatch):
         Image.new("L", (300, 200)).save(tmp_path / "big.png")
@@ -481,9 +655,10 @@ class TestLimits:  # U5
             open_image(tmp_path / "big.png")
         monkeypatch.setenv("SEGJAX_MAX_PIXELS", "60000")
         assert open_image(tmp_path / "big.png").shape == (200, 300, 1)
-        monkeypatch.setenv("SEGJAX_MAX_PIXELS", "many")
-        with pytest.raises(ConfigError, match="SEGJAX_MAX_PIXELS='many'"):
-            open_image(tmp_path / "big.png")
+        for text in ("many", "0", "-5", "inf", "nan"):
+            monkeypatch.setenv("SEGJAX_MAX_PIXELS", text)
+            with pytest.raises(ConfigError, match=f"SEGJAX_MAX_PIXELS='{text}'"):
+                open_image(tmp_path / "big.png")
 
     def test_pillows_limit_is_not_ours(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SEGJAX_MAX_PIXELS", "2e8")

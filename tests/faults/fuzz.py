@@ -388,7 +388,7 @@ def read_label_file(path: Path, rng: Rng) -> None:
     _expect(bool(((label.ids < CLASSES) | (label.ids == IGNORE)).all()), "classes and void alone")
     _expect(sum(label.unknown.values()) <= label.ids.size, "unknown values on pixels that are there")
     try:
-        ids = read_ids(path, CLASSES)
+        ids = read_ids(path, layout).ids
     except SegjaxError:
         return
     if label.values and not label.unknown and not label.nodata:

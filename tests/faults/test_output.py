@@ -102,6 +102,14 @@ def test_a_full_disk_behind_the_output(command: list[str]) -> None:
     assert line.endswith("standard output cannot be written to: No space left on device.")
 
 
+def test_what_is_kept_goes_into_a_pipe_and_replaces_no_device(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    write_text(tmp_path / "pipe", "scores")
+    assert reader.communicate(timeout=60)[0] == b"scores"
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(closed: str, tmp_path: Path) -> None:
     """The next file that is opened would take the number of the stream, and the output would go into it."""

@@ -9,11 +9,20 @@ from PIL import Image
 from segjax.core.config import from_dict
 from segjax.core.errors import DataError
 from segjax.data.decode import image_size
-from segjax.data.labels import read_ids as read_labels
+from segjax.data.labels import read_ids
 from segjax.inference.folder import label_files
 from segjax.inference.predictor import Predictor
-from segjax.inference.written import of_folder
+from segjax.inference.written import Written, meaning
 from tests.inference.pixel_network import INFO, PixelNet, images, variables
+
+
+def numbered(folder, count):
+    """What the values of label files stand for, of classes without a list."""
+    return meaning(folder, [f"class {k}" for k in range(count)], None, None)
+
+
+def read_labels(path, count) -> np.ndarray:
+    return read_ids(path, numbered(path.parent, count)).ids
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +127,7 @@ def test_written_labels_are_checked(tmp_path) -> None:
     with pytest.raises(DataError, match=r"grey\.png: label 3 on 1 pixels.*classes 0\.\.2"):
         read_labels(tmp_path / "grey.png", 3)
     Image.fromarray(images(1, 4, 4)[0]).save(tmp_path / "rgb.png")
-    with pytest.raises(DataError, match="colour picture, not label ids"):
+    with pytest.raises(DataError, match="RGB picture, not class ids"):
         read_labels(tmp_path / "rgb.png", 4)
     (tmp_path / "cut.png").write_bytes((tmp_path / "rgb.png").read_bytes()[:-30])
     with pytest.raises(DataError, match=r"cut\.png: damaged"):
@@ -127,8 +136,8 @@ def test_written_labels_are_checked(tmp_path) -> None:
 
 def test_folder_of_predictions_names_what_is_missing_or_of_another_size(tmp_path) -> None:
     with pytest.raises(DataError, match="no folder"):
-        of_folder(tmp_path / "absent", 4)
-    predict = of_folder(tmp_path, 4)
+        Written(numbered(tmp_path / "absent", 4))
+    predict = Written(numbered(tmp_path, 4))
     batch = {"label": np.zeros((2, 4, 4), np.uint8), "name": ["a", ""], "size": np.array([[3, 2], [0, 0]])}
     with pytest.raises(DataError, match=r"a\.png: no such file"):
         predict({}, batch)

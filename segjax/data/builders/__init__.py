@@ -29,6 +29,6 @@ def layout(name: str, root: str | Path | None, options: Mapping[str, Any] | None
     if listed.statistics not in STATISTICS:
         near = suggest(str(listed.statistics), STATISTICS)
         raise ConfigError(f"config.data.options.statistics: {listed.statistics!r} is not one of {STATISTICS}.{near}")
-    if listed.channels is not None and (not isinstance(listed.channels, int) or listed.channels < 1):
+    if listed.channels is not None and (type(listed.channels) is not int or listed.channels < 1):
         raise ConfigError(f"config.data.options.channels: {listed.channels!r} is not a number of channels.")
     return listed

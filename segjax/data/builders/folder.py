@@ -43,6 +43,8 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
         raise ConfigError(f"config.data.options.palettes: {chosen['palettes']!r} is not one of {PALETTES}.{near}")
     if chosen["palettes"] == "colours" and not coloured:
         raise ConfigError("config.data.options.palettes: 'colours' needs those of classes.txt, as `name r g b`.")
+    if not isinstance(chosen["label_suffix"], str):
+        raise ConfigError(f"config.data.options.label_suffix: {chosen['label_suffix']!r} is no text, such as '_mask'.")
     values = _values(chosen["values"], void, len(classes))
     found = find_splits(
         "folder",
@@ -130,8 +132,8 @@ def _is_byte(value: Any) -> bool:
 def _values(given: Any, void: Mapping[int, int], count: int) -> dict[int, int]:
     """What the user says of label values: {value: class id or IGNORE}."""
     try:
-        mapped = {int(value): int(ident) for value, ident in dict(given).items()}
-    except (TypeError, ValueError) as error:
+        mapped = {_whole(value): _whole(ident) for value, ident in dict(given).items()}
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError("config.data.options.values: not a dict of whole numbers, such as {255: 1}.") from error
     for value, ident in mapped.items():
         if not (0 <= ident < count or ident == IGNORE):
@@ -143,6 +145,14 @@ def _values(given: Any, void: Mapping[int, int], count: int) -> dict[int, int]:
     if both:
         raise ConfigError(f"config.data.options: label value {both[0]} is in both values and ignore; keep one.")
     return {**void, **mapped}
+
+
+def _whole(value: Any) -> int:
+    """`value`, a number or its text; ValueError where it is not a whole one."""
+    number = int(value)
+    if isinstance(value, bool) or (not isinstance(value, str) and number != value):
+        raise ValueError(value)
+    return number
 
 
 def _nodata(given: Any) -> Any:
