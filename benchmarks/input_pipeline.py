@@ -1,7 +1,9 @@
 """CPU time of the host pipeline against torch's DataLoader and tf.data: read, decode image and label, crop, batch.
 
     python benchmarks/input_pipeline.py [--images FOLDER] [--tf-python PYTHON] [--only "jpeg 360x480"] [--rounds 5]
+    python benchmarks/input_pipeline.py --sides segjax --before CHECKOUT --out benchmarks/results/input_before_cpu.json
 
+`--before` is a checkout of another commit, whose segjax takes its turns as the side "segjax, before".
 `--images` is a CamVid folder (train/*.jpg with trainannot/*.png), else scenes are drawn; the pictures are written once
 as JPEG and once as PNG, at their size and at Cityscapes' (enlarged), labels as PNG. `--tf-python` is an interpreter
 that has tensorflow; without it that side is left out. Every side is a process of its own that stands still while
@@ -274,8 +276,10 @@ def _torch(workers: int, read: Callable) -> Side:
     return Side(lambda *where: torch_batches(*where, workers=workers, read=read), "torch")
 
 
+BEFORE = "segjax, before"
 SIDES = {
     "segjax": Side(lambda *where: segjax_batches(*where, prepared=True), "segjax"),
+    BEFORE: Side(lambda *where: segjax_batches(*where, prepared=True), "segjax"),
     "segjax, files": Side(lambda *where: segjax_batches(*where, prepared=False), "segjax"),
     "torch": _torch(2, read_cv2),
     "torch, 0 workers": _torch(0, read_cv2),
@@ -325,9 +329,11 @@ def serve(side: str, case: Case, folder: pathlib.Path) -> None:
 class Worker:
     """A side's process, from outside."""
 
-    def __init__(self, side: str, case: Case, folder: pathlib.Path, python: str):
+    def __init__(self, side: str, case: Case, folder: pathlib.Path, python: str, before: pathlib.Path | None):
         command = [python, __file__, "--serve", side, "--only", case.name, "--folder", str(folder)]
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        if side == BEFORE:
+            environment["PYTHONPATH"] = str(before)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -344,9 +350,11 @@ class Worker:
         self._process.wait()
 
 
-def run_case(case: Case, folder: pathlib.Path, pythons: dict[str, str], rounds: int) -> dict[str, Any]:
+def run_case(
+    case: Case, folder: pathlib.Path, pythons: dict[str, str], rounds: int, before: pathlib.Path | None
+) -> dict[str, Any]:
     """Rounds of every side in turn, after one of each that is not counted."""
-    workers = {side: Worker(side, case, folder, python) for side, python in pythons.items()}
+    workers = {side: Worker(side, case, folder, python, before) for side, python in pythons.items()}
     taken: dict[str, list[dict[str, Any]]] = {side: [] for side in workers}
     try:
         for worker in workers.values():
@@ -394,6 +402,7 @@ def main() -> None:
     parser.add_argument("--only", choices=[case.name for case in CASES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="segjax is always there")
+    parser.add_argument("--before", type=pathlib.Path, help="a checkout of another commit")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     parser.add_argument("--serve", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -404,7 +413,9 @@ def main() -> None:
 
     from segjax.inference.provenance import provenance
 
-    sides = [side for side in SIDES if side == "segjax" or side in args.sides]
+    sides = [side for side in SIDES if side == "segjax" or (side in args.sides and side != BEFORE)]
+    if args.before is not None:
+        sides.append(BEFORE)
     if not has_tensorflow(args.tf_python):
         sides = [side for side in sides if side != "tf.data"]
     pythons = {side: args.tf_python if side == "tf.data" else sys.executable for side in sides}
@@ -416,7 +427,7 @@ def main() -> None:
             root = pathlib.Path(folder)
             write_set(root, case, photographs(args.images, case.files))
             prepared = preparation(root)
-            measured = run_case(case, root, pythons, args.rounds)
+            measured = run_case(case, root, pythons, args.rounds, args.before)
         versions = {name: origin["versions"][name] for name in ("python", "grain", "numpy")} | {
             name: importlib.metadata.version(name) for name in ("opencv-python-headless", "pillow")
         }
@@ -429,6 +440,9 @@ def main() -> None:
             **{key: origin[key] for key in ("command", "commit", "time", "device")},
             "versions": versions | measured["versions"],
         }
+        if args.before is not None:
+            head = subprocess.run(["git", "-C", str(args.before), "rev-parse", "HEAD"], capture_output=True, text=True)
+            record["cases"][case.name]["commit before"] = head.stdout.strip()
         print(
             case.name, json.dumps(measured["cpu ms an image"]), json.dumps(measured["cpu ratio to segjax"]), flush=True
         )

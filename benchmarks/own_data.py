@@ -46,7 +46,7 @@ class Set(NamedTuple):
 SETS = {
     "nuclei": Set(("background", "nucleus"), "instances", "val", 1, "dice", 0.90),
     "drive": Set(("background", "vessel"), "labels", "test", 1, "dice", 0.78),
-    "isbi2012": Set(("membrane", "cell"), "labels", "val", 0, "iou", 0.80),
+    "isbi2012": Set(("membrane", "cell"), "labels", "val", 1, "iou", 0.80),
     "crackforest": Set(("road", "crack"), "labels", "test", 1, "dice", 0.55),
 }
 

@@ -254,7 +254,7 @@ def _two_digits(number: float) -> int:
 
 def _evaluation(data: Fingerprint, machine: Machine, crop: Any, steps: int, at_the_end: bool) -> Choices:
     """When and how images are scored."""
-    every, why = (steps, "once, at the end") if at_the_end else (max(1, steps // 4), "four times in the run")
+    every, why = (steps, "once, at the end") if at_the_end else (-(-steps // 4), "four times in the run")
     yield "train.eval_every", every, why
     if at_the_end:
         yield "checkpoint.every", max(1, steps // 4), "an interrupted run does not start anew"

@@ -22,7 +22,7 @@ import cv2
 
 from segjax.core.errors import DataError
 from segjax.data.limits import check_pixels
-from segjax.data.tiff import TiffPicture, read_tiff, upright
+from segjax.data.tiff import TiffPicture, TiffReader, read_tiff, upright
 
 # `check_pixels` asks before anything is decoded, with a limit that users can set.
 Image.MAX_IMAGE_PIXELS = None
@@ -232,6 +232,9 @@ def image_size(path: Path) -> tuple[int, int]:
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
             if len(shape) in (2, 3):
                 return shape[:2]
+        elif kind == "TIFF":
+            with TiffReader(path) as reader:
+                return reader.shape[:2]
         elif kind in (_PNG, _JPEG, "BMP", "WebP"):
             with Image.open(path) as picture:
                 width, height = picture.size
@@ -304,7 +307,8 @@ def _open(path: Path, channels: int | None, nodata: object) -> tuple[bytes | Non
     kind = kind_of(path, data)
     alpha = False
     if kind == _NPY:
-        array = open_npy(path, data)
+        array = _numbers(open_npy(path, data), path)
+        check_pixels(path, *array.shape[:2])
     elif kind == "TIFF":
         return None, tiff_picture(path, read_tiff(path, data), channels, nodata=nodata)
     else:
@@ -384,7 +388,6 @@ def _numbers(array: np.ndarray, path: Path) -> np.ndarray:
         array = array[..., None]
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
         raise DataError(f"{path}: an image is numbers [H, W, C] or [H, W], this is {array.dtype} {list(array.shape)}.")
-    check_pixels(path, *array.shape[:2])
     return array
 
 
