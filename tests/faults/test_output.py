@@ -17,6 +17,8 @@ from segjax.training.writer import Console
 from tests.data.tiny_sets import make_folder
 from tests.faults.processes import ROOT, SEGJAX, call, environment
 
+NUMBERED = ("--classes=numbered", "--num-classes=2")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -155,7 +157,7 @@ def test_no_home_folder(tmp_path: Path, folder: Path, monkeypatch, capsys) -> No
         (["data", "check", "folder", "--root=LONG"], "File name too long"),
         (["predict", "--checkpoint=FOLDER", "--input=LONG", "--output=x"], "File name too long"),
         (["train", "--config=FOLDER"], "FOLDER"),
-        (["convert", "--from=FOLDER", "--model=unet/test", "--out=FOLDER/out", "--num-classes=2"], "FOLDER"),
+        (["convert", "--from=FOLDER", "--model=unet/test", "--out=FOLDER/out", *NUMBERED], "FOLDER"),
         (["data", "show", "scenes", "--output=FILE/x.png"], "FILE/x.png could not be written: "),
         (["data", "prepare", "folder", "--root=SET", "--cache=FILE"], "FILE"),
     ],
