@@ -142,3 +142,13 @@ def test_no_uninitialised_memory() -> None:
             if isinstance(node, ast.Attribute) and node.attr in {"empty", "empty_like"}:
                 owner = ast.unparse(node.value)
                 assert owner not in {"jnp", "jax.numpy"}, f"{module}: jnp.{node.attr} holds garbage from jax 0.11 on"
+
+
+def test_no_update_at_slices_alone() -> None:
+    """`x.at[:n]` has an empty index where that is all of x, which crashes jax 0.11's compiler in every `shard_map`."""
+    for module, path in _modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "at":
+                parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+                slices = [isinstance(part, ast.Slice) or ast.unparse(part) == "..." for part in parts]
+                assert not all(slices), f"{module}: {ast.unparse(node)}; take lax.dynamic_update_slice"

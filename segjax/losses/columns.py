@@ -97,7 +97,8 @@ def _forward(how: _How, tall: jax.Array, *others):
     for block in _blocks(tall.shape[3], how):
         sums, pullback = jax.vjp(partial(_of_block, how, block, *others), tall[..., block.window])
         (part,) = pullback(jnp.ones_like(sums))
-        total, gradient = total + sums, gradient.at[..., block.window].add(part)
+        part += gradient[..., block.window]  # windows overlap
+        total, gradient = total + sums, lax.dynamic_update_slice_in_dim(gradient, part, block.window.start, axis=3)
         # One block after the other, or their logits would be in memory together after all.
         tall, total, gradient = lax.optimization_barrier((tall, total, gradient))
     return total, gradient

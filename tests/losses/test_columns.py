@@ -57,6 +57,13 @@ def test_values_and_gradients_in_float64(loss, align_corners, small, size):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), in_columns(logits), at_once(logits))
 
 
+def test_no_index_is_empty():
+    """Compiled in a `shard_map` or `pmap` over several devices, an empty constant crashes jax 0.11."""
+    logits, labels, valid, _ = example((4, 2), (32, 16), jnp.float32)  # every block reads both columns
+    gradient = jax.grad(lambda x: row_sums(CrossEntropy(), Enlarged(x, (32, 16)), labels, valid).sum())
+    assert "i32[0]" not in str(jax.make_jaxpr(gradient)(logits))
+
+
 def test_no_array_is_as_large_as_the_whole_logits():
     size = (32, 128)
     logits, labels, valid, _ = example((8, 16), size, jnp.float32)

@@ -38,11 +38,12 @@ for name in ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:4x4", "tpu7x:2x2x1"):
     except jax.errors.JaxRuntimeError as error:
         needed, available = refused(str(error))  # argument and result, 200 GiB each
         assert needed == 400 * 2**30
-        assert abs(available - there.chip.memory) < 2**20, name
+        # libtpu tells hundredths of a GiB; jax 0.11's takes one more for itself on some chips.
+        assert abs(available - there.chip.memory) < 0.015 * 2**30, name
     else:
         raise AssertionError(name)
 try:
-    open_topology("v5e:1x1")
+    open_topology("v5e:3x2")
 except ConfigError as error:
     found["error"] = str(error)
 print(json.dumps(found))

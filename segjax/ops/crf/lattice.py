@@ -237,7 +237,7 @@ def _distinct_by_table(key: jax.Array, capacity: int, table: int) -> tuple[jax.A
     first = slots.at[key].get(mode="fill", fill_value=-1) == rows
     vertices, count = _compact(key, first, capacity)
     # Sorting makes the numbers follow the lattice, so that the blur's gathers read memory nearly in order.
-    in_order = lambda rows, vertices: vertices.at[:rows].set(lax.sort(vertices[:rows]))  # noqa: E731
+    in_order = lambda rows, vertices: lax.dynamic_update_slice(vertices, lax.sort(vertices[:rows]), (0,))  # noqa: E731
     vertices = _sized(in_order, capacity, count, vertices)
     slots = slots.at[vertices].set(jnp.arange(capacity, dtype=jnp.int32), mode="drop")
     return vertices, count, slots
@@ -368,7 +368,7 @@ def _blur(tables: _Tables, sums: jax.Array, reverse: bool) -> jax.Array:
     def at_once(sums, before, after, count):
         for axis in order:
             near = [sums.at[side[axis]].get(mode="promise_in_bounds") for side in (before, after)]
-            sums = sums.at[:-1].add(0.5 * (near[0] + near[1]))
+            sums = lax.dynamic_update_slice(sums, sums[:-1] + 0.5 * (near[0] + near[1]), (0, 0))
         return sums
 
     return lax.platform_dependent(sums, before, after, count, cpu=chunked, default=at_once)
