@@ -108,6 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names or SETS:
         found = run(name, args) | ({"note": args.note} if args.note else {})
+        found = json.loads(json.dumps(found).replace(str(args.work), "WORK"))  # of this machine, and nobody else's
         records = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps(records | {name: found}, indent=1) + "\n")
         print(
