@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import re
-import shlex
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.cli.config_flags import split_overrides
-from segjax.core.config import from_dict, set_text, to_dict
+from segjax.core.config import from_dict, to_dict
 from segjax.core.schema import DatasetInfo
+from tests.command_lines import parsed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,16 +29,7 @@ def _commands() -> list[str]:
 
 @pytest.mark.parametrize("command", _commands())
 def test_commands_have_verbs_options_and_keys_that_exist(command):
-    verb, *rest = shlex.split(command)[1:]
-    module = importlib.import_module(f"segjax.cli.{verb}")
-    overrides, rest = split_overrides(rest)
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.add_arguments(parser)
-    args = parser.parse_args(rest)
-    record: dict = {}
-    for key, text in overrides.items():
-        set_text(record, key, text)
-    from_dict(record)
+    args = parsed(command)
     if getattr(args, "config", None):
         assert (ROOT / args.config.partition(":")[0]).is_file()
 

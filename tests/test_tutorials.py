@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from segjax.cli.config_flags import split_overrides
 from segjax.cli.main import main
-from segjax.core.config import from_dict, set_text
+from tests.command_lines import parsed
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
@@ -30,16 +26,7 @@ def _commands() -> list[str]:
 
 @pytest.mark.parametrize("command", _commands())
 def test_commands_have_verbs_options_and_keys_that_exist(command):
-    verb, *rest = shlex.split(command)[1:]
-    module = importlib.import_module(f"segjax.cli.{verb}")
-    overrides, rest = split_overrides(rest)
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.add_arguments(parser)
-    args = parser.parse_args(rest)
-    record: dict = {}
-    for key, text in overrides.items():
-        set_text(record, key, text)
-    from_dict(record)
+    args = parsed(command)
     if getattr(args, "config", "").startswith("configs/"):
         assert (ROOT / args.config).is_file()
 

@@ -62,6 +62,11 @@ def reason(error: OSError) -> str:
     return " ".join(": ".join([" -> ".join(names), cause] if names else [cause]).splitlines())
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says, at most 200 characters of one line, for a message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the nearest known name, or a list of all when none is near."""
     known = sorted(known)

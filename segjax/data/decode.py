@@ -20,7 +20,7 @@ from PIL import Image
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**40))  # read when cv2 is imported; the limit here is ours
 import cv2
 
-from segjax.core.errors import DataError
+from segjax.core.errors import DataError, first_line
 from segjax.data.limits import check_pixels
 from segjax.data.tiff import TiffPicture, TiffReader, read_tiff, upright
 
@@ -294,11 +294,6 @@ def orientation_of(image: Image.Image) -> int:
     except Exception:  # damaged EXIF says nothing of the pixels
         return 1
     return found if found in range(1, 9) else 1
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, for a message of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _open(path: Path, channels: int | None, nodata: object) -> tuple[bytes | None, Picture]:

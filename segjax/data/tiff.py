@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.core.errors import DataError
+from segjax.core.errors import DataError, first_line
 from segjax.data import tiff_blocks
 from segjax.data.limits import MAX_PIXELS, check_pixels, max_pixels
 from segjax.data.tiff_pages import (
@@ -331,13 +331,13 @@ class TiffReader:
             if error.strerror:
                 raise DataError(f"{self.path}: cannot be read ({error.strerror}).") from error
             raise DataError(
-                f"{self.path}: damaged or truncated TIFF ({_words(error)}); copy the file again."
+                f"{self.path}: damaged or truncated TIFF ({first_line(error)}); copy the file again."
             ) from error
         except MemoryError as error:
             raise DataError(f"{self.path}: not enough memory for this TIFF file.") from error
         except Exception as error:
             raise DataError(
-                f"{self.path}: damaged or truncated TIFF ({_words(error)}); copy the file again."
+                f"{self.path}: damaged or truncated TIFF ({first_line(error)}); copy the file again."
             ) from error
         finally:
             _QUIET.reset(quiet)
@@ -388,7 +388,3 @@ def _without_alpha(samples: np.ndarray) -> np.ndarray:
 
 def _compression(file: Any) -> str:
     return "" if file is None else compression_name(file.pages[0])
-
-
-def _words(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
