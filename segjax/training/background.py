@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 _ORBAX = "/orbax/checkpoint/"
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""How Orbax names the folders that it writes into: a TensorStore future's error has no other sign of Orbax."""
 _QUOTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE)
 """Errors that are looked for in the text of others."""
 
@@ -47,7 +49,10 @@ def forget(errors: Iterable[BaseException]) -> None:
 
 def _told_elsewhere(record: logging.LogRecord) -> bool:
     """A filter: false for errors that are logged by Orbax, or about its tasks."""
-    return record.levelno < logging.ERROR or not (_ORBAX in record.pathname or _ORBAX in record.getMessage())
+    if record.levelno < logging.ERROR:
+        return True
+    message = record.getMessage()
+    return not (_ORBAX in record.pathname or _ORBAX in message or _UNFINISHED in message)
 
 
 def _excepthook(previous: Any) -> Any:
