@@ -24,6 +24,7 @@ from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
 from segjax.ops.enlarged import Enlarged, left_small, whole
 from segjax.ops.formulation import formulations
+from tests.contract import golden
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
 TESTS = [name for name in VARIANTS if name.endswith("/test")]
@@ -286,3 +287,11 @@ def test_evaluation_is_finite_and_sees_one_image_at_a_time(compiled):
     np.testing.assert_array_equal(both[0], other[0])
     assert not np.array_equal(both[1], other[1])
     assert compiled.traces["evaluate"] == 1
+
+
+def test_logits_and_gradient_are_the_recorded_ones(compiled):
+    name = f"{compiled.module.__name__.rpartition('.')[2]}/{compiled.variant}"
+    found, recorded = golden.measure(compiled), golden.read()[name]
+    assert set(found) == set(recorded), golden.WRITE
+    for key, values in recorded.items():
+        assert golden.agree(key, found[key], values), f"{key}: {found[key]} is not {values}; if meant: `{golden.WRITE}`"
