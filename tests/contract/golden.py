@@ -20,8 +20,8 @@ from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
 PATH = Path(__file__).with_name("golden.json")
 WRITE = "python -m tests.contract.golden"
 TOLERANCE = {"gradient": 5e-3}
-"""Of `difference`; others 1e-4. With the compiler's passes and without, under jax 0.10 and 0.11, outputs differ by up to
-2.5e-5 and gradients by 1e-4, but for bisenet's and dfn's (1.6e-3, 5e-4), which normalise maps of a few pixels."""
+"""Of `difference`; others 1e-4. With the compiler's passes and without, under jax 0.10 and 0.11, outputs differ by up
+to 2.5e-5, gradients by 1e-4, but those of bisenet and dfn (1.6e-3, 5e-4), which normalise maps of a few pixels."""
 PLACES = 4
 
 
