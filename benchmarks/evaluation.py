@@ -31,16 +31,17 @@ from rivals import build
 from rivals.parameters import carry, random_variables
 from turns import alternate
 
+from segjax.core.fields import labelled_image
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, IMAGENET_MEAN, IMAGENET_STD, LABEL, DatasetInfo
 from segjax.data.dataset import NAME
 from segjax.data.decode import decode_image, decode_label
-from segjax.data.pipeline import eval_batches
-from segjax.inference.evaluate import evaluate, of_predictor
+from segjax.data.pipeline import eval_batches, eval_size
+from segjax.inference.evaluate import evaluate, of_engine
 from segjax.inference.predictor import Predictor
 from segjax.inference.provenance import provenance
 from segjax.metrics.confusion import scores
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NETWORK, CLASSES = "enet/paper", 11
@@ -104,8 +105,12 @@ class Ours:
 
     def __call__(self) -> float:
         """The mean IoU of one pass."""
-        batches = eval_batches(self.files, batch_size=self.predictor.batch_size, multiple=self.predictor.stride)
-        found = evaluate(of_predictor(self.predictor), batches, self.task, place=self.predictor.place, per_image=False)
+        batches = eval_batches(
+            self.files,
+            labelled_image(eval_size(self.files, None, self.predictor.stride)),
+            batch_size=self.predictor.batch_size,
+        )
+        found = evaluate(of_engine(self.predictor), batches, self.task, place=self.predictor.place, per_image=False)
         return found["metrics"]["miou"]
 
 

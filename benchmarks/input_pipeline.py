@@ -153,6 +153,7 @@ def segjax_batches(folder: pathlib.Path, case: Case, windows: list[Window] | Non
 
     With `windows` given it is in the files' order (the windows stay its own).
     """
+    from segjax.core.fields import labelled_image
     from segjax.core.host_memory import keep_freed_memory
     from segjax.data.pipeline import train_batches
 
@@ -161,7 +162,7 @@ def segjax_batches(folder: pathlib.Path, case: Case, windows: list[Window] | Non
         source = open_prepared(folder).split("train")
     else:
         source = FileSource(folder, case.size)
-    for batch in train_batches(source, batch_size=BATCH, crop_size=case.crop, seed=0, shuffle=windows is None):
+    for batch in train_batches(source, labelled_image(case.crop), batch_size=BATCH, seed=0, shuffle=windows is None):
         yield batch["image"], batch["label"]
 
 

@@ -69,7 +69,7 @@ def measure(name: str) -> dict[str, float]:
         return total, (out[LOGITS], updated)
 
     def run(mesh):
-        whole, split = NamedSharding(mesh, P()), batch_sharding(mesh, images.shape)
+        whole, split = NamedSharding(mesh, P()), batch_sharding(mesh, "image", images.shape)
         rest = {key: value for key, value in variables.items() if key != "params"}
         arguments, shardings = (variables["params"], rest, images, cotangent), (whole, whole, split, split)
         step = jax.jit(jax.grad(loss, argnums=(0, 2), has_aux=True), in_shardings=shardings)
@@ -129,7 +129,7 @@ def exchanged(axes: dict[str, int], size: tuple[int, int]) -> dict[str, Any]:
     from segjax.parallel.sharding import batch_sharding
     from segjax.planning.collectives import collectives, totals
     from segjax.planning.hlo import parse
-    from segjax.tasks.semantic import SemanticTask
+    from segjax.tasks.semantic.task import SemanticTask
     from segjax.training.program import make_program
 
     model, batch = create_model(MODEL, CLASSES), axes["data"]
@@ -139,7 +139,7 @@ def exchanged(axes: dict[str, int], size: tuple[int, int]) -> dict[str, Any]:
     variables = jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), image)
     shapes = {IMAGE: ((batch, *size, 3), jnp.float32), LABEL: ((batch, *size), jnp.uint8), VALID: ((batch,), jnp.bool_)}
     placed = {
-        key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, shape))
+        key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, key, shape))
         for key, (shape, dtype) in shapes.items()
     }
     program = make_program(

@@ -19,7 +19,7 @@ from segjax.core.config import from_dict
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, LOGITS, VALID
 from segjax.models.base import Network
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.state import init_variables
 from segjax.training.throughput import step_flops
 

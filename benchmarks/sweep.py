@@ -33,7 +33,7 @@ from segjax.data.augment import make_train_transform
 from segjax.inference.provenance import provenance
 from segjax.losses import get_loss
 from segjax.sweep.variants import Variant, read_variants
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.loop import train
 from segjax.training.members import Member, train_members
 from segjax.training.writer import read_metrics

@@ -81,11 +81,8 @@ def test_config_takes_a_step_in_miniature(path):
     import numpy as np
 
     from segjax.benchmarking.train import Subject
-    from segjax.cli import assembly
+    from segjax.cli.assembly import build
     from segjax.cli.known_data import known_data
-    from segjax.data.augment import make_train_transform
-    from segjax.data.noise import noise_batch
-    from segjax.data.pipeline import train_batch_shapes
 
     name = f"{resolve(load_config(str(path), adapting=True).model.name)[0].name}/test"
     side = max(32, 2 * create_model(name, num_classes=2).stride)
@@ -97,15 +94,14 @@ def test_config_takes_a_step_in_miniature(path):
     }
     config = load_config(str(path), changes, adapting=True)
     dataset = known_data(argparse.Namespace(classes=11, channels=3, image_size=f"{side}x{side}"), config).dataset
-    shapes = train_batch_shapes(
-        dataset.info, batch_size=2, crop_size=(side, side), scale=config.augment.scale, largest=(side, side)
-    )
+    run = build(config, dataset, largest=(side, side), samples=4)
     subject = Subject(
         config,
-        model=assembly.make_network(config, dataset.info),
-        task=assembly.make_task(config, dataset),
-        transform=make_train_transform(config.augment, dataset.info, (side, side)),
-        batch=noise_batch(shapes, 11),
+        model=run.model,
+        task=run.task,
+        transform=run.transform,
+        variables=run.variables(),
+        batch=run.noise(2),
     )
     values = jax.device_get(subject.run())
     assert np.isfinite(values["loss"])

@@ -23,7 +23,18 @@ ALLOWED = {
     "data": {"core", "ops"},
     "parallel": {"core"},
     "sweep": {"core"},
-    "tasks": {"core", "ops", "losses", "metrics", "postprocess", "models.base"},
+    "tasks": {
+        "core",
+        "ops",
+        "losses",
+        "metrics",
+        "postprocess",
+        "models.base",
+        "data.augment",
+        "inference.draw",
+        "report.charts",
+        "report.tables",
+    },
     "training": {"core", "ops.enlarged", "parallel", "tasks.base"},
     "inference": {
         "core",
@@ -45,10 +56,10 @@ ALLOWED = {
     },
     "compat": {"core", "ops"},
     "convert": {"core", "nn", "models", "training.initialise"},
-    "report": {"core", "inference.draw", "inference.table"},
+    "report": {"core", "inference.draw", "inference.table", "tasks.view"},
     "autoconfig": {"core", "data.fingerprint", "models.base", "models.count", "training.throughput"},
     "planning": {"core", "ops.formulation", "parallel", "training", "tasks.base", "report.charts", "report.style"},
-    "benchmarking": {"core", "parallel", "training", "planning"},
+    "benchmarking": {"core", "parallel", "training", "planning", "tasks.base"},
     "cli": None,  # everything
 }
 # library -> the only rooms or modules that may import it

@@ -12,19 +12,18 @@ from segjax.benchmarking.timing import measure, summary
 from segjax.training.throughput import device_memory_bytes, host_memory_bytes, step_flops
 
 
-def benchmark_infer(predictor: Any, images: np.ndarray, limits: Limits, *, rounds: int) -> dict[str, Any]:
-    """Times `predictor.predict_batch` (`inference.predictor.Predictor`) on images [B, H, W, C] that stay on the
-    device."""
+def benchmark_infer(engine: Any, images: np.ndarray, limits: Limits, *, rounds: int) -> dict[str, Any]:
+    """Times `engine.predictions` (`inference.engine.Engine`) on images [B, H, W, C] that stay on the device."""
     sizes = np.tile(np.asarray(images.shape[1:3], np.int32), (len(images), 1))
-    placed = predictor.place({"image": images, "size": sizes})
+    placed = engine.place({"image": images, "size": sizes})
 
-    def predict(variables: Any, images: jax.Array, sizes: jax.Array) -> jax.Array:
-        return predictor.with_variables(variables).predict_batch(images, sizes)
+    def predict(variables: Any, batch: Any) -> Any:
+        return engine.with_variables(variables).predictions(batch)
 
-    lowered = jax.jit(predict).lower(predictor.variables, placed["image"], placed["size"])
+    lowered = jax.jit(predict).lower(engine.variables, placed)
     program = lowered.compile()
-    nbytes = must_move(program, 1 if predictor.mesh is None else predictor.mesh.size)
-    middle = summary(measure(lambda: program(predictor.variables, placed["image"], placed["size"]), rounds))
+    nbytes = must_move(program, 1 if engine.mesh is None else engine.mesh.size)
+    middle = summary(measure(lambda: program(engine.variables, placed), rounds))
     return {
         "batch": middle,
         "images_per_second": len(images) / middle["median"],

@@ -15,9 +15,9 @@ from segjax.benchmarking.timing import measure, summary
 from segjax.core.config import Config
 from segjax.parallel.mesh import make_mesh
 from segjax.planning import memory
+from segjax.tasks.base import Task, Transform
 from segjax.training.program import make_program
-from segjax.training.state import init_state, init_variables
-from segjax.training.step import Transform
+from segjax.training.state import init_state
 from segjax.training.throughput import Meter, device_memory_bytes, host_memory_bytes, step_flops
 
 Batch = Mapping[str, np.ndarray]
@@ -26,16 +26,17 @@ Batch = Mapping[str, np.ndarray]
 class Subject:
     """A config's train step and its state, initial, on the mesh of the config; `run` takes one step."""
 
-    def __init__(self, config: Config, *, model: Any, task: Any, transform: Transform | None, batch: Batch):
+    def __init__(
+        self, config: Config, *, model: Any, task: Task, transform: Transform | None, variables: Any, batch: Batch
+    ):
         """
         Args:
           config: the run's.
-          model, task, transform: as `training.loop.train` takes them.
+          model, task, transform, variables: as `training.loop.train` takes them.
           batch: this process's share of one batch, from the host.
         """
         self.config = config
         self.mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-        variables = init_variables(model, config.seed, (*config.data.crop_size, model.in_channels))
         self._made = {"model": model, "task": task, "transform": transform, "variables": variables}
         self.program = self._program()
         ema, rules = config.train.ema is not None, config.parallel.rules

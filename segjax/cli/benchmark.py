@@ -89,37 +89,26 @@ def _step(args: argparse.Namespace, config: Config, known: Known) -> dict[str, A
     """Modes train, compile and memory: the step as `segjax train` makes it, on a batch of noise."""
     from segjax.benchmarking.compilation import benchmark_compile
     from segjax.benchmarking.train import Subject, benchmark_memory, benchmark_train
-    from segjax.cli import assembly
-    from segjax.data.augment import make_train_transform
-    from segjax.data.noise import noise_batch
-    from segjax.data.pipeline import train_batch_shapes
-    from segjax.parallel.mesh import make_mesh
+    from segjax.cli.assembly import build
     from segjax.parallel.transfer import check_batch_size, local_rows
 
-    info, size = known.dataset.info, config.train.batch_size
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-    check_batch_size(size, mesh, accumulate=config.train.accumulate)
-    shapes = train_batch_shapes(
-        info,
-        batch_size=len(local_rows(size, mesh)),
-        crop_size=config.data.crop_size,
-        scale=config.augment.scale,
-        largest=known.largest,
-    )
+    run, size = build(config, known.dataset, largest=known.largest, samples=known.samples), config.train.batch_size
+    check_batch_size(size, run.mesh, accumulate=config.train.accumulate)
     subject = Subject(
         config,
-        model=assembly.make_network(config, info),
-        task=assembly.make_task(config, known.dataset),
-        transform=make_train_transform(config.augment, info, config.data.crop_size),
-        batch=noise_batch(shapes, info.num_classes),
+        model=run.model,
+        task=run.task,
+        transform=run.transform,
+        variables=run.variables(),
+        batch=run.noise(len(local_rows(size, run.mesh))),
     )
-    found: dict[str, Any] = {"crop_size": list(config.data.crop_size), "devices": mesh.size}
+    found: dict[str, Any] = {"crop_size": list(config.data.crop_size), "devices": run.mesh.size}
     if args.mode == "compile":
         return found | {"compile": benchmark_compile(subject.lower, args.rounds)}
     if args.mode == "memory":
         return found | benchmark_memory(subject)
-    limits = _limits(config, mesh.size)
-    batches = None if args.classes is not None else assembly.make_batches(config, known.dataset, mesh)
+    limits = _limits(config, run.mesh.size)
+    batches = None if args.classes is not None else run.batches()
     measured = benchmark_train(subject, limits, rounds=args.rounds, batches=batches, steps=args.steps)
     if batches is not None:
         batches.close()
@@ -131,45 +120,34 @@ def _infer(args: argparse.Namespace, config: Config, known: Known) -> dict[str, 
     import numpy as np
 
     from segjax.benchmarking.infer import benchmark_infer
-    from segjax.cli import assembly
+    from segjax.cli.assembly import build
     from segjax.core.errors import ConfigError
     from segjax.inference.canvas import round_up
-    from segjax.inference.predictor import Predictor, seen_by
-    from segjax.parallel.mesh import make_mesh
+    from segjax.inference.predictor import make_engine
     from segjax.parallel.sharding import replicated
-    from segjax.training.state import init_variables
 
     info = known.dataset.info
     size = config.eval.size or (known.dataset.split(config.eval.split).largest if args.classes is None else None)
     size = size or known.largest
     if size is None:
         raise ConfigError("--image-size: give it, or config.eval.size; without the data set no size is known.")
-    model = assembly.make_network(config, info)
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-    variables = init_variables(model, config.seed, (*config.data.crop_size, info.channels))
-    predictor = Predictor(
-        model,
-        jax.device_put(variables, None if mesh.size == 1 else replicated(mesh)),
-        info,
-        mesh=mesh if mesh.size > 1 else None,
-        config=config,
-        **seen_by(config),
-    )
-    height, width = round_up(size, model.stride)
+    run = build(config, known.dataset, largest=known.largest, samples=known.samples)
+    mesh = run.mesh if run.mesh.size > 1 else None
+    variables = jax.device_put(run.variables(), None if mesh is None else replicated(mesh))
+    engine = make_engine(run.model, variables, info, config, mesh=mesh)
+    height, width = round_up(size, run.model.stride)
     shape = (config.eval.batch_size, height, width, info.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8).astype(info.image_dtype)
-    limits = _limits(config, mesh.size)
-    measured = benchmark_infer(predictor, images, limits, rounds=args.rounds)
-    return {"image_size": [height, width], "devices": mesh.size} | limits.record | measured
+    limits = _limits(config, run.mesh.size)
+    measured = benchmark_infer(engine, images, limits, rounds=args.rounds)
+    return {"image_size": [height, width], "devices": run.mesh.size} | limits.record | measured
 
 
 def _input(args: argparse.Namespace, config: Config, known: Known) -> dict[str, Any]:
     from segjax.benchmarking.input import benchmark_input
-    from segjax.cli import assembly
-    from segjax.parallel.mesh import make_mesh
+    from segjax.cli.assembly import build
 
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-    batches = assembly.make_batches(config, known.dataset, mesh)
+    batches = build(config, known.dataset).batches()
     found = benchmark_input(batches, count=args.steps)
     batches.close()
     return {"crop_size": list(config.data.crop_size), **found}

@@ -60,20 +60,20 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     import jax
 
     from segjax.cli import viewing
+    from segjax.cli.assembly import scored_batches
     from segjax.cli.progress import progress
     from segjax.core.config import from_dict, to_dict
     from segjax.core.errors import ConfigError
     from segjax.data.builders import NAMES, layout
     from segjax.data.dataset import open_dataset
-    from segjax.data.pipeline import eval_batches
-    from segjax.inference.evaluate import evaluate, of_predictor, renumbered, save_results
+    from segjax.inference.evaluate import evaluate, of_engine, renumbered, save_results
     from segjax.inference.predictor import Predictor
     from segjax.inference.provenance import provenance
     from segjax.inference.table import print_scores
     from segjax.inference.written import Written, meaning
     from segjax.parallel.mesh import make_mesh
-    from segjax.parallel.transfer import check_batch_size, local_rows
-    from segjax.tasks.semantic import SemanticTask
+    from segjax.parallel.transfer import check_batch_size
+    from segjax.tasks import make_task, make_view
     from segjax.training.checkpoint import read_checkpoint
 
     # --- The run's config, with what the command line changes.
@@ -101,23 +101,21 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
                 )
     classes, colours, void, owner = _written_by(args, saved, info)
     table = _matched(args, classes, void, owner, info)
-    task = SemanticTask(
-        num_classes=info.num_classes, void=config.eval.void, classes=info.classes, boundary=config.eval.boundary
-    )
+    task = make_task(config, info)
 
     # --- What predicts: the network, or a folder of label PNGs.
     if args.predictions is not None:
         of_set = layout(config.data.name, config.data.root, config.data.options) if config.data.name in NAMES else None
         suffix = config.data.options.get("label_suffix", "")
         written = Written(meaning(args.predictions, classes, colours, of_set), suffix)
-        predict, place, stride, rows = written, jax.device_put, 1, None
+        predict, place, stride, mesh = written, jax.device_put, 1, None
         what, extra = args.predictions, {"predictions": args.predictions}
     else:
         mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
         check_batch_size(config.eval.batch_size, mesh, key="config.eval.batch_size")
-        rows = local_rows(config.eval.batch_size, mesh)
-        predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
-        predict, place, stride = of_predictor(predictor), predictor.place, predictor.stride
+        mesh = mesh if mesh.size > 1 else None
+        predictor = Predictor.from_saved(saved, config=config, mesh=mesh)
+        predict, place, stride = of_engine(predictor), predictor.place, predictor.stride
         what, extra = f"{args.checkpoint} (step {saved.step})", {"checkpoint": args.checkpoint, "step": saved.step}
         extra["viewing"] = predictor.settings()
     predict = renumbered(predict, table)
@@ -125,14 +123,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     with progress(len(source), f"evaluate {info.name} {split}") as advance:
         results = evaluate(
             predict,
-            eval_batches(
-                source,
-                batch_size=config.eval.batch_size,
-                size=config.eval.size,
-                multiple=stride,
-                threads=config.data.threads,
-                rows=rows,
-            ),
+            scored_batches(source, task, info, config, stride=stride, mesh=mesh),
             task,
             place=place,
             on_batch=advance,
@@ -146,7 +137,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
         save_results(Path(args.output), {**kept, **results, **provenance()})
         print(f"scores kept in {args.output}")
     title = f"{what} on {info.name} {split}: {results['images']} images, void: {config.eval.void}"
-    print_scores(results["metrics"], title)
+    print_scores(make_view(task.name), results["metrics"], title)
     return 0
 
 

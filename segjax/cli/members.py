@@ -19,7 +19,7 @@ from segjax.models.dropout import WithDropout, dropout_rates
 from segjax.parallel.mesh import make_mesh
 from segjax.sweep.queue import Queue
 from segjax.sweep.variants import Variant, differing
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.loop import steps_of
 from segjax.training.members import Member, train_members
 

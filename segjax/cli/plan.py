@@ -77,37 +77,28 @@ def _plan(args: argparse.Namespace, config, name: str) -> int:
         chip = dataclasses.replace(topology.chip, memory=args.memory * 2**30)
         topology = dataclasses.replace(topology, chip=chip)
 
-    from segjax.cli import assembly
+    from segjax.cli.assembly import build
     from segjax.core.files import write_text
     from segjax.core.jsonable import jsonable
-    from segjax.data.augment import make_train_transform
-    from segjax.data.pipeline import train_batch_shapes
     from segjax.inference.provenance import provenance
     from segjax.planning import text
     from segjax.planning.page import page
     from segjax.planning.plan import plan
-    from segjax.training.loop import steps_of
 
     # --- Data: its shapes and classes only.
     dataset, largest, samples = known_data(args, config)
-    info = dataset.info
 
     # --- Network, task, augmentation, as `segjax train` makes them.
-    model = assembly.make_network(config, info)
-
-    def batch(size: int):
-        return train_batch_shapes(
-            info, batch_size=size, crop_size=config.data.crop_size, scale=config.augment.scale, largest=largest
-        )
-
+    run = build(config, dataset, largest=largest, samples=samples)
     record = plan(
         config,
-        model=model,
-        task=assembly.make_task(config, dataset),
-        transform=make_train_transform(config.augment, info, config.data.crop_size),
-        batch=batch,
+        model=run.model,
+        task=run.task,
+        transform=run.transform,
+        input_shape=run.task.input_shape(run.info, config.data.crop_size),
+        batch=run.batch_shapes,
         topology=topology,
-        steps=steps_of(config, samples),
+        steps=run.steps,
         would_fit=not args.no_search,
         recompute=args.recompute,
         say=lambda line: print(line, file=sys.stderr, flush=True),

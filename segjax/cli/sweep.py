@@ -81,13 +81,14 @@ def run(args: argparse.Namespace) -> int:
         interrupted = _run_together(queue, mine)
 
     # --- Compare.
-    from segjax.inference.table import OVERALL
     from segjax.report.comparison import write_comparison
+    from segjax.tasks import make_view
 
     record = collect(queue)
     write_table(folder, record)
-    page = write_comparison(folder, record, folder.name)
-    print_table(record, OVERALL)
+    view = make_view(variants[0].config.task)
+    page = write_comparison(folder, view, record, folder.name)
+    print_table(record, view.overall)
     print(f"report: {page}", flush=True)
     left = [variant["name"] for variant in record["variants"] if variant["status"] == "open"]
     failed = [variant["name"] for variant in record["variants"] if variant["status"] == "failed"]

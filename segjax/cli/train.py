@@ -41,43 +41,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> int:
-    from segjax.cli import assembly, scoring
+    from segjax.cli import scoring
+    from segjax.cli.assembly import build
     from segjax.core.errors import EXIT_RESUME
-    from segjax.data.augment import make_train_transform
     from segjax.data.dataset import open_dataset
-    from segjax.parallel.mesh import make_mesh
     from segjax.parallel.transfer import check_batch_size
-    from segjax.training.loop import steps_of, train
+    from segjax.training.loop import train
 
-    # --- Data.
-    mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
-    check_batch_size(config.train.batch_size, mesh, accumulate=config.train.accumulate)
+    # --- Data, network, task.
     dataset = open_dataset(config.data)
-    info = dataset.info
-    source = dataset.split(config.data.train_split)
     splits = [config.eval.split, config.eval.final_split or config.eval.split]
     scored = {name: dataset.split(name) for name in splits}
     for name in splits:
         dataset.require_labels(name)
-    batches = assembly.make_batches(config, dataset, mesh)
-
-    # --- Network, task, augmentation.
-    model = assembly.make_network(config, info)
-    task = assembly.make_task(config, dataset)
-    transform = make_train_transform(config.augment, info, config.data.crop_size)
+    run = build(config, dataset)
+    check_batch_size(config.train.batch_size, run.mesh, accumulate=config.train.accumulate)
 
     # --- Train, scoring the validation split on the way.
-    scorer = scoring.Scorer(model, task, info, config, mesh, on_batch=lambda images: watchdog.at(doing="evaluation"))
+    scorer = scoring.Scorer(run, on_batch=lambda images: watchdog.at(doing="evaluation"))
+    batches = run.batches()
     result = train(
         config,
-        model=model,
-        task=task,
-        transform=transform,
+        model=run.model,
+        task=run.task,
+        transform=run.transform,
         batches=batches,
-        info=info,
-        steps=steps_of(config, len(source)),
+        info=run.info,
+        steps=run.steps,
         workdir=workdir,
-        samples=len(source),
+        samples=run.samples,
         evaluate=lambda state: scorer.score(scored[splits[0]], state.eval_variables)["metrics"],
         resume=resume,
         watchdog=watchdog,

@@ -15,7 +15,9 @@ from segjax.core.errors import ConfigError
 IMAGE = "image"  # uint8, uint16 or float32 [B, H, W, C], raw pixel values
 LABEL = "label"  # uint8 or int32 [B, H, W], class ids, IGNORE where void
 VALID = "valid"  # bool [B], false for the padding of the last evaluation batch
-SAMPLE = "sample"  # int32 [B], place in the training split; only where `config.train.cache_features` asks for it
+SIZE = "size"  # int32 [B, 2], height and width of the image itself; below and right of it is padding
+SAMPLE = "sample"  # int32 [B], place in the split: in evaluation, and where `config.train.cache_features` asks for it
+NAME = "name"  # list of B str, in evaluation; stays on the host
 
 # What a network returns:
 LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution

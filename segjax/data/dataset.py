@@ -13,14 +13,13 @@ import numpy as np
 
 from segjax.core.config import Data
 from segjax.core.errors import ConfigError, DataError
-from segjax.core.schema import IMAGE, LABEL, DatasetInfo
+from segjax.core.schema import IMAGE, LABEL, NAME, DatasetInfo
 from segjax.data.counts import SplitCounts
 from segjax.data.decode import decode_image, decode_label
 from segjax.data.layout import take_options
 from segjax.data.prepare import prepare, read_record
 from segjax.data.sampling import epoch_order
 
-NAME = "name"
 _SHARE = re.compile(r"(?P<name>[^\[]+)\[(?:(?P<start>\d+)%)?:(?:(?P<stop>\d+)%)?\]")
 _COUNTED = 128  # samples that stand for a generated split when its classes are counted
 

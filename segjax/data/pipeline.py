@@ -1,6 +1,6 @@
 """The host pipeline: Grain reads, decodes and cuts raw windows; nothing else happens off the device.
 
-Shapes: B batch (this process's share), H height, W width, C channels.
+What a batch holds is said by a table of `segjax.core.fields`. Shapes: B batch (this process's share).
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import jax
 import numpy as np
 
 from segjax.core.errors import CheckpointError, SizeError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, SAMPLE, VALID, DatasetInfo
-from segjax.data.augment import EXTENT, window_size
-from segjax.data.dataset import NAME, Source
+from segjax.core.fields import HEIGHT, WIDTH, Field, Fields, cut, image_size, make_field
+from segjax.core.schema import NAME, SAMPLE, SIZE, VALID
+from segjax.data.dataset import Source
 from segjax.data.sampling import epoch_order, window_corner
 
-SIZE = "size"  # int32 [B, 2], true (height, width) of evaluation images
+Collate = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Stream:
-    """Random access to the endless stream of training windows; sample i is the same whoever asks."""
+    """Random access to the endless stream of training samples; sample i is the same whoever asks."""
 
     source: Source
-    window: tuple[int, int]
+    fields: Fields
+    collate: Collate
     seed: int
     shuffle: bool
     numbered: bool
@@ -39,19 +40,30 @@ class _Stream:
     def __getitem__(self, index: int) -> dict[str, Any]:
         epoch, place = divmod(index, len(self.source))
         chosen = int(epoch_order(len(self.source), self.seed, epoch)[place]) if self.shuffle else place
-        sample = self.source[chosen]
-        size = sample[LABEL].shape
-        top, left = window_corner(size, self.window, self.seed, index)
-        rows, columns = slice(top, top + self.window[0]), slice(left, left + self.window[1])
-        image, label = sample[IMAGE][rows, columns], sample[LABEL][rows, columns]
-        numbers = {name: np.int32(side) for name, side in zip(EXTENT, label.shape)}
+        sample = self.collate(self.source[chosen])
+        found, corner = {}, (0, 0)
+        if (size := image_size(sample, self.fields)) is not None:
+            window = window_of(self.fields)
+            corner = window_corner(size, window, self.seed, index)
+            found[SIZE] = np.asarray(
+                [min(side - start, limit) for side, start, limit in zip(size, corner, window)], np.int32
+            )
         if self.numbered:
-            numbers[SAMPLE] = np.int32(chosen)
-        return numbers | {IMAGE: pad_image(image, self.window), LABEL: pad_label(label, self.window)}
+            found[SAMPLE] = np.int32(chosen)
+        return found | {key: cut(sample[key], field, corner) for key, field in self.fields.items()}
+
+
+def window_of(fields: Fields) -> tuple[int, int] | None:
+    """(height, width) that the fields have; None where none has pixels."""
+    for field in fields.values():
+        if field.spatial:
+            shape = dict(zip(field.axes, field.shape))
+            return shape[HEIGHT], shape[WIDTH]
+    return None
 
 
 class TrainIterator:
-    """Endless batches {image, label, valid, height, width}; see `train_batches`.
+    """Endless batches; see `train_batches`.
 
     `get_state()` is a JSON value, the same in every process of a run: an iterator built with the same arguments, or for
     another share of the same batches, goes on from it exactly, also in the middle of an epoch.
@@ -68,7 +80,7 @@ class TrainIterator:
     def __next__(self) -> dict[str, np.ndarray]:
         batch = next(self._iterator)
         self._batches += 1
-        return {**batch, VALID: np.ones(len(batch[LABEL]), bool)}
+        return {**batch, VALID: np.ones(len(next(iter(batch.values()))), bool)}
 
     def get_state(self) -> dict[str, Any]:
         """Where the stream stands, and what it must be built with to go on."""
@@ -165,11 +177,11 @@ class _Chosen:
 
 def train_batches(
     source: Source,
+    fields: Fields,
     *,
     batch_size: int,
-    crop_size: tuple[int, int],
     seed: int,
-    scale: tuple[float, float] = (1.0, 1.0),
+    collate: Collate = dict,
     shuffle: bool = True,
     numbered: bool = False,
     threads: int = 4,
@@ -185,23 +197,23 @@ def train_batches(
 
     Args:
       source: random access to samples.
+      fields: what a batch holds; those with pixels at the size of the window (`data.augment.window_size`) that is cut
+        at a random place, which does not depend on the field.
       batch_size: samples a batch, over all processes.
-      crop_size: (H, W) that augmentation will make of a window.
       seed: of order and windows.
-      scale: range of the zoom that follows on the device; below 1 the windows are larger than the crop.
+      collate: makes a sample's arrays of what the source has of it.
       shuffle: False keeps the source's order.
-      numbered: batches also tell which samples they are made of.
+      numbered: batches also say which samples they are made of.
       threads: decoding threads (a process).
       workers: decoding processes; 0 = threads only.
       prefetch: samples kept ready.
       rows: which samples of a batch this process reads (`parallel.transfer.local_rows`); default all.
 
     Returns:
-      An iterator of {image: [B, h, w, C] raw, label: uint8 [B, h, w], valid: bool [B] (all true), height, width:
-      int32 [B]}, where height and width say how much of the window is image; `numbered` adds sample: int32 [B].
+      An iterator of the fields' arrays [B, ...], `valid` bool [B] (all true) and, where there are pixels, `size` int32
+      [B, 2], how much of the window is image; `numbered` adds `sample` int32 [B].
     """
-    window = window_size(crop_size, scale, source.largest)
-    stream = _Stream(source, window, seed, shuffle, numbered)
+    stream = _Stream(source, fields, collate, seed, shuffle, numbered)
     rows = range(batch_size) if rows is None else rows
     if workers:
         _parse_absl_flags()
@@ -217,118 +229,101 @@ def train_batches(
         samples = grain.MapDataset.source(_Rows(share, len(rows))).to_iter_dataset(options)
         return iter(samples.batch(len(rows), drop_remainder=True, batch_fn=operator.itemgetter(0)))
 
+    window = window_of(fields)
     identity = {
         "samples": len(source),
         "batch_size": batch_size,
-        "window": list(window),
+        "window": None if window is None else list(window),
         "seed": seed,
         "shuffle": shuffle,
     }
     return TrainIterator(start_at, identity)
 
 
-def train_batch_shapes(
-    info: DatasetInfo,
-    *,
-    batch_size: int,
-    crop_size: tuple[int, int],
-    scale: tuple[float, float] = (1.0, 1.0),
-    largest: tuple[int, int] | None = None,
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of what `train_batches` yields, without the images; `largest` as their source has it."""
-    height, width = window_size(crop_size, scale, largest)
-    shapes = {
-        IMAGE: ((height, width, info.channels), info.image_dtype),
-        LABEL: ((height, width), "uint8"),
-        VALID: ((), "bool"),
-        **{name: ((), "int32") for name in EXTENT},
+def batch_fields(fields: Fields) -> dict[str, Field]:
+    """`fields` and what the pipeline adds to them."""
+    added = {VALID: make_field(VALID, (), bool)}
+    if window_of(fields) is not None:
+        added[SIZE] = make_field(SIZE, (2,), np.int32)
+    return {**fields, **added}
+
+
+def train_batch_shapes(fields: Fields, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of what `train_batches` yields, without the samples."""
+    return {
+        key: jax.ShapeDtypeStruct((batch_size, *field.shape), field.dtype)
+        for key, field in batch_fields(fields).items()
     }
-    return {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype) for key, (shape, dtype) in shapes.items()}
 
 
 def eval_batches(
     source: Source,
+    fields: Fields,
     *,
     batch_size: int,
-    size: tuple[int, int] | None = None,
-    multiple: int = 1,
+    collate: Collate = dict,
     threads: int = 4,
     prefetch: int = 16,
     rows: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Every sample once, in the source's order, at one static size.
 
-    Images are padded below and right with zeros, labels with IGNORE. Every process yields the same number of batches,
-    the samples that the last one lacks padded with `valid` false.
+    Images are padded below and right. Every process yields the same number of batches, the samples that the last one
+    lacks padded with `valid` false.
 
     Args:
       source: random access to samples.
+      fields: what a batch holds, at the size that samples are padded to (`eval_size`).
       batch_size: samples a batch, over all processes.
-      size: (H, W) to pad to; default the source's `largest`. Rounded up to `multiple`.
-      multiple: what H and W must be multiples of (the network's stride).
+      collate: makes a sample's arrays of what the source has of it.
       threads, prefetch: decoding threads, samples kept ready.
       rows: which samples of a batch this process reads (`parallel.transfer.local_rows`); default all.
 
     Yields:
-      {image: [B, H, W, C] raw, label: uint8 [B, H, W], valid: bool [B], size: int32 [B, 2] true heights and widths
-      (0 where not valid), name: list of B str ("" where not valid)}.
+      The fields' arrays [B, ...], `valid` bool [B], `sample` int32 [B] their places in the source, `name` list of B str
+      ("" where not valid) and, where there are pixels, `size` int32 [B, 2] true heights and widths (0 where not valid).
 
     Raises:
-      SizeError: for an image larger than `size`.
+      SizeError: for an image larger than the fields.
     """
-    wanted = size if size is not None else source.largest
-    height, width = (-(-side // multiple) * multiple for side in wanted)
     rounds = -(-len(source) // batch_size)
     rows = range(batch_size) if rows is None else rows
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(threads, prefetch))
     mine = [batch * batch_size + row for batch in range(rounds) for row in rows]
-    there = [index for index in mine if index < len(source)]
-    samples = iter(grain.MapDataset.source(_Chosen(source, there)).to_iter_dataset(options)) if there else iter(())
-    blank = source[0][IMAGE][:0, :0] if len(there) < len(mine) else None
+    present = [index for index in mine if index < len(source)]
+    samples = iter(grain.MapDataset.source(_Chosen(source, present)).to_iter_dataset(options)) if present else iter(())
+    window = window_of(fields)
     for first in range(0, len(mine), len(rows)):
-        images, labels, sizes, names = [], [], [], []
-        valid = np.asarray(mine[first : first + len(rows)]) < len(source)
+        places = np.asarray(mine[first : first + len(rows)], np.int32)
+        valid = places < len(source)
+        arrays = {key: [] for key in fields}
+        sizes, names = [], []
         for sample in itertools.islice(samples, int(valid.sum())):
-            true = sample[LABEL].shape
-            if true[0] > height or true[1] > width:
-                raise SizeError(
-                    f"{sample[NAME]}: {true[0]}x{true[1]} is larger than config.eval.size {height}x{width}; raise it"
-                    f" to at least {true[0]}x{true[1]}, or leave it out."
-                )
-            images.append(pad_image(sample[IMAGE], (height, width)))
-            labels.append(pad_label(sample[LABEL], (height, width)))
-            sizes.append(true)
             names.append(sample[NAME])
-        for _ in range(len(rows) - len(images)):
-            images.append(pad_image(blank, (height, width)))
-            labels.append(np.full((height, width), IGNORE, np.uint8))
-            sizes.append((0, 0))
-            names.append("")
-        yield {
-            IMAGE: np.stack(images),
-            LABEL: np.stack(labels),
-            VALID: valid,
-            SIZE: np.asarray(sizes, np.int32),
-            NAME: names,
-        }
+            sample = collate(sample)
+            size = image_size(sample, fields) or (0, 0)
+            if window is not None and (size[0] > window[0] or size[1] > window[1]):
+                raise SizeError(
+                    f"{names[-1]}: {size[0]}x{size[1]} is larger than config.eval.size {window[0]}x{window[1]}; raise"
+                    f" it to at least {size[0]}x{size[1]}, or leave it out."
+                )
+            sizes.append(size)
+            for key, field in fields.items():
+                arrays[key].append(cut(sample[key], field))
+        lacking = len(rows) - len(names)
+        for key, field in fields.items():
+            arrays[key] += [np.full(field.shape, field.fill, field.dtype)] * lacking
+        batch = {key: np.stack(values) for key, values in arrays.items()}
+        batch |= {VALID: valid, SAMPLE: places, NAME: names + [""] * lacking}
+        if window is not None:
+            batch[SIZE] = np.asarray(sizes + [(0, 0)] * lacking, np.int32)
+        yield batch
 
 
-def pad_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W, C] of the image's type: `image` in the top left corner, zeros elsewhere."""
-    if image.shape[:2] == tuple(size):
-        return image
-    padded = np.zeros((*size, image.shape[-1]), image.dtype)
-    padded[: image.shape[0], : image.shape[1]] = image
-    return padded
-
-
-def pad_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W]: `label` in the top left corner, IGNORE elsewhere."""
-    if label.shape == tuple(size):
-        return label
-    padded = np.full(size, IGNORE, label.dtype)
-    padded[: label.shape[0], : label.shape[1]] = label
-    return padded
+def eval_size(source: Source, size: tuple[int, int] | None, multiple: int = 1) -> tuple[int, int]:
+    """(height, width) to pad a source's images to: `size` or, by default, its `largest`, rounded up to `multiple`."""
+    height, width = (-(-side // multiple) * multiple for side in (size or source.largest))
+    return height, width
 
 
 def _parse_absl_flags() -> None:

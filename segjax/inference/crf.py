@@ -16,7 +16,7 @@ from segjax.core.schema import DatasetInfo
 from segjax.ops.crf.features import bilateral_features
 from segjax.ops.crf.filter import Filter, apply_filter, build_filter, build_gaussian
 from segjax.ops.crf.per_device import per_device
-from segjax.postprocess.semantic import inside
+from segjax.ops.geometry import inside
 
 _RANGE = {"uint8": 255.0, "uint16": 65535.0}
 _SMALLEST = 1e-20  # of a normalisation's sum

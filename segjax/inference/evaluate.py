@@ -17,11 +17,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from segjax.core.files import write_text
 from segjax.core.jsonable import jsonable
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID
+from segjax.core.schema import IGNORE, IMAGE, LABEL, NAME, VALID
 from segjax.parallel.sharding import replicated
 from segjax.tasks.base import Task
-
-NAME, SIZE = "name", "size"
 
 
 def evaluate(
@@ -36,16 +34,17 @@ def evaluate(
     """Scores `predict` on every batch.
 
     Args:
-      predict: (placed batch, host batch) -> labels [B, H, W]; `of_predictor` makes one of a Predictor.
-      batches: host batches of `segjax.data.pipeline.eval_batches`: image, label, valid, size, name.
+      predict: (placed batch, host batch) -> predictions as the task makes them; `of_engine` makes one of an
+        Engine.
+      batches: host batches of `segjax.data.pipeline.eval_batches`.
       task: whose metrics are computed; hashable, so that its program is compiled once.
-      place: puts the numeric arrays of a batch on the device (`Predictor.place`).
+      place: puts the numeric arrays of a batch on the device (`Engine.place`).
       per_image: also score each image alone; left out where several processes share the images.
       on_batch: told the number of images done after each batch.
 
     Returns:
       `metrics` (the task's scores over all images), `images` (how many), `seconds`, `images_per_second` and, with
-      `per_image`, `per_image`: [{"name", "miou"}], in order, NaN where an image has nothing that counts.
+      `per_image`, `per_image`: [{"name", task.score}], in order, NaN where an image has nothing that counts.
     """
     processes = jax.process_count()
     per_image = per_image and processes == 1
@@ -53,21 +52,20 @@ def evaluate(
     records: list[dict[str, Any]] = []
     count, start = 0, time.perf_counter()
     for batch in batches:
-        numeric = {key: value for key, value in batch.items() if key in (IMAGE, LABEL, VALID, SIZE)}
-        placed = place(numeric)
-        labels = predict(placed, batch)
-        update = _compiled_update(task, _mesh_of(labels))
+        placed = place({key: value for key, value in batch.items() if key != NAME})
+        predictions = predict(placed, batch)
+        update = _compiled_update(task, _mesh_of(predictions))
         truth = {key: value for key, value in placed.items() if key != IMAGE}
         valid = np.flatnonzero(batch[VALID])
         if per_image:
             # The sum over single images is the sum over the batch, so one pass gives both.
-            parts = [update(labels[i : i + 1], {key: value[i : i + 1] for key, value in truth.items()}) for i in valid]
+            parts = [update(*jax.tree.map(lambda x, i=i: x[i : i + 1], (predictions, truth))) for i in valid]
             for i, part in zip(valid, jax.device_get(parts)):
                 alone = task.metric_merge(task.metric_init(), part)
                 state = task.metric_merge(state, part)
-                records.append({"name": str(batch[NAME][i]), "miou": task.metric_result(alone)["miou"]})
+                records.append({"name": str(batch[NAME][i]), task.score: task.metric_result(alone)[task.score]})
         else:
-            state = task.metric_merge(state, jax.device_get(update(labels, truth)))
+            state = task.metric_merge(state, jax.device_get(update(predictions, truth)))
         # Over all processes, some of which may hold the same images.
         count += len(valid) if processes == 1 else int(jnp.sum(placed[VALID]))
         if on_batch is not None:
@@ -88,14 +86,14 @@ def _compiled_update(task: Task, mesh: Mesh | None) -> Callable[..., Any]:
     return jax.jit(task.metric_update, out_shardings=None if mesh is None else replicated(mesh))
 
 
-def _mesh_of(array: Any) -> Mesh | None:
-    sharding = getattr(array, "sharding", None)
+def _mesh_of(predictions: Mapping[str, Any]) -> Mesh | None:
+    sharding = getattr(next(iter(predictions.values())), "sharding", None)
     return sharding.mesh if isinstance(sharding, NamedSharding) else None
 
 
-def of_predictor(predictor: Any) -> Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array]:
-    """The `predict` of `evaluate` for a `Predictor`."""
-    return lambda placed, batch: predictor.predict_batch(placed[IMAGE], placed[SIZE])
+def of_engine(engine: Any) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, jax.Array]]:
+    """The `predict` of `evaluate` for an `Engine`."""
+    return lambda placed, batch: engine.predictions(placed)
 
 
 def renumbered(
@@ -106,13 +104,18 @@ def renumbered(
         return predict
     numbers = np.full(max(len(table), IGNORE) + 1, IGNORE, np.int32)
     numbers[: len(table)] = table
-    return lambda placed, batch: jnp.asarray(numbers)[jnp.asarray(predict(placed, batch)).astype(jnp.int32)]
+
+    def numbered(placed: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+        found = predict(placed, batch)
+        return {**found, LABEL: jnp.asarray(numbers)[jnp.asarray(found[LABEL]).astype(jnp.int32)]}
+
+    return numbered
 
 
-def extremes(per_image: list[dict[str, Any]], count: int) -> tuple[list[int], list[int]]:
-    """Positions of the `count` best images, best first, and of the `count` worst, worst first; none is in both."""
-    known = [i for i, record in enumerate(per_image) if math.isfinite(record["miou"])]
-    ranked = sorted(known, key=lambda i: (-per_image[i]["miou"], i))
+def extremes(per_image: list[dict[str, Any]], count: int, score: str) -> tuple[list[int], list[int]]:
+    """Positions of the `count` best images by `score`, best first, and of the worst, worst first; none is in both."""
+    known = [i for i, record in enumerate(per_image) if math.isfinite(record[score])]
+    ranked = sorted(known, key=lambda i: (-per_image[i][score], i))
     count = min(count, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
     return ranked[:count], ranked[::-1][:count] if len(ranked) > 1 else []
 

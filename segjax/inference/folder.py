@@ -24,7 +24,8 @@ from segjax.inference.canvas import Size, canvases
 from segjax.inference.images import Input, load_image
 from segjax.inference.label_writer import write_labels
 from segjax.inference.large import LARGE, LargeImages
-from segjax.inference.predictor import Prediction, Predictor
+from segjax.inference.predictor import Predictor
+from segjax.tasks.semantic.view import Prediction
 
 THREADS = 4
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import DataError
-from segjax.core.schema import IGNORE, LOGITS
+from segjax.core.schema import IGNORE, IMAGE, LOGITS
 from segjax.data.augment import normalize
 from segjax.data.decode import tiff_picture
 from segjax.data.tiff import TiffPicture, TiffReader
@@ -28,8 +28,9 @@ from segjax.inference.canvas import round_up
 from segjax.inference.images import Input, prepared
 from segjax.inference.predictor import Predictor
 from segjax.inference.sliding_window import WindowGrid, add_window
+from segjax.ops.geometry import inside
 from segjax.parallel.sharding import batch_sharding, replicated
-from segjax.postprocess.semantic import inside, labels_of, probabilities_of
+from segjax.postprocess.semantic import labels_of, probabilities_of
 
 LARGE = 2**26
 """Pixels (8192 x 8192) above which `segjax predict --window` labels a TIFF a band at a time."""
@@ -157,7 +158,7 @@ class LargeImages:
         windows = jax.vmap(cut)(lefts)
         windows = windows[:, :, ::-1] if mirror else windows
         if mesh is not None:
-            windows = jax.lax.with_sharding_constraint(windows, batch_sharding(mesh, windows.shape))
+            windows = jax.lax.with_sharding_constraint(windows, batch_sharding(mesh, IMAGE, windows.shape))
         logits = self.predictor.model.apply(variables, windows, train=False)[LOGITS]
         if mesh is not None:
             logits = jax.lax.with_sharding_constraint(logits, replicated(mesh))

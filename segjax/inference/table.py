@@ -4,40 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
-PER_CLASS = {
-    "per_class_iou": "IoU",
-    "per_class_dice": "Dice",
-    "per_class_accuracy": "accuracy",
-    "per_class_boundary_f1": "boundary F1",
-}
-OVERALL = {
-    "miou": "mIoU",
-    "mean_dice": "mean Dice",
-    "mean_accuracy": "mean accuracy",
-    "boundary_f1": "boundary F1",
-    "pixel_accuracy": "pixel accuracy",
-    "fwiou": "frequency-weighted IoU",
-}
-
-
-def pixel_shares(confusion: Sequence[Sequence[int]]) -> list[float]:
-    """Each class's share of the true pixels that have a class; [K + 1][K + 1] matrix, row = truth, last = void."""
-    rows = [sum(row) for row in confusion[:-1]]
-    total = sum(rows)
-    return [row / total if total else math.nan for row in rows]
-
-
-def class_rows(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Column names, and a row [name, numbers...] for each class; the last column is the share of true pixels."""
-    columns = {key: title for key, title in PER_CLASS.items() if key in metrics}
-    count = len(metrics["per_class_iou"])
-    names = metrics.get("classes") or [str(k) for k in range(count)]
-    shares = pixel_shares(metrics["confusion"])
-    rows = [[names[k], *(metrics[key][k] for key in columns), shares[k]] for k in range(count)]
-    return ["class", *columns.values(), "pixels"], rows
+from segjax.tasks.view import View
 
 
 def number(value: float | None) -> str:
@@ -45,12 +15,13 @@ def number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
-def print_scores(metrics: Mapping[str, Any], title: str, stream: TextIO | None = None) -> None:
-    """Prints the per-class table and the overall scores, mIoU last."""
+def print_scores(view: View, metrics: Mapping[str, Any], title: str, stream: TextIO | None = None) -> None:
+    """Prints the per-class table and the overall scores, the headline last."""
     stream = stream or sys.stdout
-    header, rows = class_rows(metrics)
-    cells = [[row[0], *(number(value) for value in row[1:-1]), share(row[-1])] for row in rows]
-    overall = [(OVERALL[key], number(metrics[key])) for key in reversed(OVERALL) if key in metrics]
+    table = view.table(metrics)
+    header, forms = table.columns, [share if name in table.percent else number for name in table.columns[1:]]
+    cells = [[row[0], *(form(value) for form, value in zip(forms, row[1:]))] for row in table.rows]
+    overall = [(view.overall[key], number(metrics[key])) for key in reversed(view.overall) if key in metrics]
     if stream.isatty():
         _print_rich(header, cells, title, stream)
     else:

@@ -10,13 +10,12 @@ import numpy as np
 
 from segjax.core.classes import first_difference
 from segjax.core.errors import DataError
-from segjax.core.schema import IGNORE, LABEL
+from segjax.core.schema import IGNORE, LABEL, NAME, SIZE
 from segjax.data.consistency import MASKS, LabelSurvey
 from segjax.data.counts import SplitCounts
 from segjax.data.labels import read_ids
 from segjax.data.layout import LABEL_SUFFIXES, Layout, class_values
 from segjax.data.palettes import Palette, distinct
-from segjax.inference.evaluate import NAME, SIZE
 
 
 def meaning(folder: str | Path, classes: Sequence[str], colours: Palette | None, of_set: Layout | None) -> Layout:
@@ -73,8 +72,8 @@ class Written:
         self._layout, self._suffix = layout, suffix
         self._survey, self._counts = LabelSurvey(layout), SplitCounts.zeros(len(layout.classes), 0)
 
-    def __call__(self, placed: Mapping[str, Any], batch: Mapping[str, Any]) -> np.ndarray:
-        """int32 [B, H, W].
+    def __call__(self, placed: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """`label` int32 [B, H, W].
 
         Raises:
           DataError: as `segjax.data.labels.read_ids`, where an image has no such file or several, and where the file's
@@ -95,7 +94,7 @@ class Written:
             if len(self._layout.classes) <= IGNORE:
                 self._survey.add(path, label)
                 self._counts.add_label(label.ids)
-        return found
+        return {LABEL: found}
 
     def check(self) -> None:
         """DataError for what only all the files show: masks of 0 and 255, palettes in two orders."""

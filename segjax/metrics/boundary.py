@@ -13,16 +13,61 @@ of ORs of shifted words.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from segjax.core.schema import LABEL, SIZE
+from segjax.metrics.base import Batch, State, add, counted_pixels
+from segjax.metrics.confusion import mean_of_known
 
 TOLERANCE = 0.0075  # of the image diagonal
 
 _BITS = 32
 # Pixels. A tolerance of exactly 5, in float32, must reach a distance of 5; the next possible distance is farther off.
 _SLACK = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundaryF1:
+    """The mean over images of each class's boundary F1. Predictions are `label` int [B, H, W].
+
+    Attributes:
+      num_classes: K.
+      tolerance: share of the image diagonal (of the padded image without `size`).
+    """
+
+    num_classes: int
+    tolerance: float = TOLERANCE
+
+    def init(self) -> State:
+        """`f1` float64 [K], the sum over images, and `images` int64 [K], how many there were."""
+        return {"f1": np.zeros(self.num_classes, np.float64), "images": np.zeros(self.num_classes, np.int64)}
+
+    def update(self, predictions: State, batch: Batch) -> State:
+        """float32 and int32."""
+        label = batch[LABEL]
+        tolerance = limit = diagonal_tolerance(*label.shape[1:], self.tolerance)
+        if SIZE in batch:
+            tolerance = diagonal_tolerance(*batch[SIZE].T.astype(jnp.float32), self.tolerance)
+        inside = counted_pixels(batch)
+        counts = boundary_counts(predictions[LABEL], label, inside, self.num_classes, tolerance, limit)
+        f1, present = boundary_f1(counts)
+        return {"f1": jnp.where(present, f1, 0.0).sum(axis=0), "images": present.sum(axis=0, dtype=jnp.int32)}
+
+    def merge(self, a: State, b: State) -> State:
+        """Adds."""
+        return add(a, b)
+
+    def result(self, state: State) -> dict[str, float | list]:
+        """`boundary_f1` and the list `per_class_boundary_f1`; NaN for a class that no image has."""
+        images = np.asarray(state["images"], np.float64)
+        total = np.asarray(state["f1"], np.float64)
+        per_class = np.divide(total, images, out=np.full(images.shape, np.nan), where=images > 0)
+        return {"boundary_f1": mean_of_known(per_class), "per_class_boundary_f1": per_class.tolist()}
 
 
 def diagonal_tolerance(height, width, share: float = TOLERANCE):

@@ -5,13 +5,57 @@ Shape legend: B batch, H height, W width, K classes.
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import ConfigError, suggest
+from segjax.core.schema import LABEL
+from segjax.metrics.base import Batch, State, add, counted_pixels
 
 VOIDS = ("ignore", "union", "drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfusionMatrix:
+    """mIoU, accuracies and their like. Predictions are `label` int [B, H, W].
+
+    Attributes:
+      num_classes: K.
+      void: convention of the scores, see `scores`.
+      classes: K names, handed through to the result; empty: none.
+    """
+
+    num_classes: int
+    void: str = "ignore"
+    classes: tuple[str, ...] = ()
+
+    def init(self) -> State:
+        """`matrix`: int64 [K + 1, K + 1]."""
+        return {"matrix": np.zeros((self.num_classes + 1,) * 2, np.int64)}
+
+    def update(self, predictions: State, batch: Batch) -> State:
+        """`matrix`: int32."""
+        inside = counted_pixels(batch)
+        return {"matrix": confusion(predictions[LABEL], batch[LABEL], inside, self.num_classes)}
+
+    def merge(self, a: State, b: State) -> State:
+        """Adds."""
+        return add(a, b)
+
+    def result(self, state: State) -> dict[str, float | list]:
+        """Floats `miou`, `pixel_accuracy`, `mean_accuracy`, `fwiou`, `mean_dice`; lists of K floats `per_class_iou`,
+        `per_class_accuracy`, `per_class_dice`; the matrix as nested lists `confusion` ([K + 1][K + 1], row = truth,
+        last = void); `classes`, if they have names. NaN stands for what does not exist, such as the IoU of a class in
+        neither truth nor prediction."""
+        matrix = np.asarray(state["matrix"])
+        found = {
+            key: value if np.ndim(value) == 0 else value.tolist() for key, value in scores(matrix, self.void).items()
+        }
+        found["confusion"] = matrix.tolist()
+        return {**found, "classes": list(self.classes)} if self.classes else found
 
 
 def confusion(pred: jax.Array, label: jax.Array, valid: jax.Array, num_classes: int) -> jax.Array:

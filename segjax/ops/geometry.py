@@ -1,8 +1,9 @@
-"""Static sizes of windowed operations: pairs, explicit padding."""
+"""Static sizes of windowed operations: pairs, explicit padding; which pixels of padded images are image."""
 
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
 
@@ -13,6 +14,17 @@ Padding = str | int | tuple[Pair, Pair]
 def pair(value: int | Pair) -> Pair:
     """`3` -> `(3, 3)`; a pair (rows, columns) stays."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def inside(sizes: jax.Array, height: int, width: int) -> jax.Array:
+    """bool [B, H, W]: which pixels of an image padded at the bottom and right belong to it.
+
+    Args:
+      sizes: int [B, 2], each image's true (height, width).
+    """
+    rows = jnp.arange(height) < sizes[:, :1]
+    columns = jnp.arange(width) < sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None, :]
 
 
 def check_image(x: jax.Array, what: str) -> None:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import ConfigError
+from segjax.core.fields import HEIGHT, axes_of
 from segjax.core.paths import named_leaves, path_name
 from segjax.parallel.mesh import DATA, FSDP, SPATIAL
 
@@ -23,15 +24,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
-    """The sharding of one array of a batch.
+def batch_sharding(mesh: Mesh, key: str, shape: Sequence[int]) -> NamedSharding:
+    """The sharding of one array of a batch, [B, ...].
 
-    The first axis is split over `data` and `fsdp`. Arrays of images and labels ([B, H, W, ...]) are also split along H
-    over `spatial`, where H divides; where it does not, the devices of a spatial group hold the same rows, which is
-    correct and saves nothing.
+    The first axis is split over `data` and `fsdp`. Of the others the one that `segjax.core.fields` calls height is
+    split over `spatial`, where it divides; where it does not, the devices of a spatial group hold the same rows, which
+    is correct and saves nothing.
     """
-    rows = SPATIAL if len(shape) >= 3 and shape[1] % mesh.shape[SPATIAL] == 0 else None
-    return NamedSharding(mesh, P((DATA, FSDP), rows) if len(shape) > 1 else P((DATA, FSDP)))
+    axes: list[Any] = [(DATA, FSDP)]
+    for axis, length in zip(axes_of(key), shape[1:]):
+        axes.append(SPATIAL if axis == HEIGHT and length % mesh.shape[SPATIAL] == 0 else None)
+    return NamedSharding(mesh, P(*axes))
 
 
 def state_sharding(mesh: Mesh, state: Any, rules: Mapping[str, int | None] | None = None) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from segjax.core.errors import ConfigError
+from segjax.core.schema import VALID
 from segjax.parallel.mesh import batch_shards
 from segjax.parallel.sharding import batch_sharding
 
@@ -32,7 +33,7 @@ def local_rows(batch_size: int, mesh: Mesh) -> list[int]:
     A block of `batch_size / processes`, unless the mesh follows the wiring of a pod, where a process's devices need
     not be neighbours along the batch.
     """
-    shards = batch_sharding(mesh, (batch_size,)).addressable_devices_indices_map((batch_size,))
+    shards = batch_sharding(mesh, VALID, (batch_size,)).addressable_devices_indices_map((batch_size,))
     return sorted({row for (part,) in shards.values() for row in range(*part.indices(batch_size))})
 
 
@@ -58,7 +59,7 @@ def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
     here = len(local_rows(parts, mesh))  # of the parts: fewer than all, and shared where an image spans two processes
     return {
         key: jax.make_array_from_process_local_data(
-            batch_sharding(mesh, value.shape), value, (value.shape[0] // here * parts, *value.shape[1:])
+            batch_sharding(mesh, key, value.shape), value, (value.shape[0] // here * parts, *value.shape[1:])
         )
         for key, value in numeric(batch).items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +49,7 @@ def plan(
     model: Any,
     task: Any,
     transform: Any,
+    input_shape: Sequence[int],
     batch: Callable[[int], Shapes],
     topology: Topology,
     steps: int,
@@ -61,7 +62,8 @@ def plan(
     Args:
       config: the run's.
       model, task, transform, steps: as `train` takes them.
-      batch: the shapes of a batch of so many images, with crop or window as the host sends them.
+      input_shape: of one input of the network (`Task.input_shape`).
+      batch: the shapes of a batch of so many samples, with crop or window as the host sends them.
       topology: of `open_topology`.
       would_fit: look for a batch that fits where this one does not, by compiling smaller ones.
       recompute: let a TPU's compiler recompute until the step fits, however much memory is missing.
@@ -83,7 +85,7 @@ def plan(
     size = config.train.batch_size
     check_batch_size(size, mesh, accumulate=config.train.accumulate)
     _check_height(mesh, config.data.crop_size[0])
-    subject = _Subject(config, model, task, transform, batch, steps, topology)
+    subject = _Subject(config, model, task, transform, input_shape, batch, steps, topology)
     unit = batch_shards(mesh) * config.train.accumulate
 
     say(f"compiling {config.model.name} for {topology.name}, {size} images a step")
@@ -131,15 +133,13 @@ def plan(
 class _Subject:
     """What is compiled, whatever the batch."""
 
-    def __init__(self, config, model, task, transform, batch, steps, topology):
+    def __init__(self, config, model, task, transform, input_shape, batch, steps, topology):
         self.config, self.model, self.task, self.transform = _jitted(config), model, task, transform
         self.batch, self.steps, self.topology = batch, steps, topology
         self.stride = getattr(model, "stride", 1)
-        height, width = config.data.crop_size
-        channels = next(iter(batch(1).values())).shape[-1]
-        image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+        inputs = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
         with self.formulations():
-            self.variables = jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), image)
+            self.variables = jax.eval_shape(lambda key, x: model.init(key, x), jax.random.key(0), inputs)
 
     def formulations(self):
         """Operations are traced as the topology's backend would have them."""
@@ -158,7 +158,7 @@ class _Subject:
 
     def placed(self, size: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
         return {
-            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=batch_sharding(mesh, value.shape))
+            key: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=batch_sharding(mesh, key, value.shape))
             for key, value in self.batch(size).items()
         }
 

@@ -9,18 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.schema import IGNORE
+from segjax.ops.geometry import inside
 from segjax.ops.precision import widen
-
-
-def inside(sizes: jax.Array, height: int, width: int) -> jax.Array:
-    """bool [B, H, W]: which pixels of an image padded at the bottom and right belong to it.
-
-    Args:
-      sizes: int [B, 2], each image's true (height, width).
-    """
-    rows = jnp.arange(height) < sizes[:, :1]
-    columns = jnp.arange(width) < sizes[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
 
 
 def labels_of(scores: jax.Array, sizes: jax.Array, void_class: int | None = None) -> jax.Array:

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from segjax.core.files import write_text
-from segjax.inference.table import OVERALL, number
+from segjax.inference.table import number
 from segjax.report.charts import bar, line_chart, ticks
 from segjax.report.page import FILE
 from segjax.report.style import CSS
+from segjax.tasks.view import View
 
 _ROW, _LEFT, _WIDTH = 26, 240, 940
 
 
-def write_comparison(folder: str | Path, record: Mapping[str, Any], title: str) -> Path:
+def write_comparison(folder: str | Path, view: View, record: Mapping[str, Any], title: str) -> Path:
     """Writes FOLDER/report.html.
 
     Args:
       folder: the sweep's; each variant's own report is in its `runs/NAME`.
+      view: of the task that all variants have.
       record: `segjax.sweep.table.collect`'s.
       title: the sweep's name.
 
@@ -30,11 +32,11 @@ def write_comparison(folder: str | Path, record: Mapping[str, Any], title: str) 
     rows, variants = record["rows"], {variant["name"]: variant for variant in record["variants"]}
     sections = [
         _head(title, record),
-        _scores(rows),
-        _spread(rows, variants, record["metric"]),
-        _curves(rows, variants, record["metric"]),
-        _classes(rows, variants),
-        _runs(record["variants"], record["metric"]),
+        _scores(view, rows),
+        _spread(view, rows, variants, record["metric"]),
+        _curves(view, rows, variants, record["metric"]),
+        _classes(view, rows, variants),
+        _runs(view, record["variants"], record["metric"]),
     ]
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -55,9 +57,9 @@ def _head(title: str, record: Mapping[str, Any]) -> str:
     return f'<header><h1>{escape(title)}</h1><p class="lead">{len(variants)} variants: {lead}{where}</p></header>'
 
 
-def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = [name for name in OVERALL if any(name in row["metrics"] for row in rows)]
-    head = "".join(f"<th>{escape(text)}</th>" for text in ("setting", "runs", *(OVERALL[name] for name in names)))
+def _scores(view: View, rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [name for name in view.overall if any(name in row["metrics"] for row in rows)]
+    head = "".join(f"<th>{escape(text)}</th>" for text in ("setting", "runs", *(view.overall[name] for name in names)))
     body = []
     for row in rows:
         cells = [f"<td>{escape(row['label'])}</td>", f'<td class="num">{row["done"]}/{len(row["variants"])}</td>']
@@ -73,7 +75,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _spread(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metric: str) -> str:
+def _spread(view: View, rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metric: str) -> str:
     """Every run as a dot on one axis, every setting's mean as a line."""
     known = [row for row in rows if row["metrics"].get(metric)]
     if not known:
@@ -108,14 +110,14 @@ def _spread(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metr
                     f'<circle class="dot" cx="{place(value):.1f}" cy="{y:.1f}" r="3.4">'
                     f"<title>{escape(name)}: {value:.4f}</title></circle>"
                 )
-    title = escape(OVERALL.get(metric, metric))
+    title = escape(view.overall.get(metric, metric))
     return (
         f'<section id="spread"><h2>{title} of every run</h2><p class="hint">dots: runs; lines: means of a setting</p>'
         f'<div class="card scroll">{"".join(parts)}</svg></div></section>'
     )
 
 
-def _curves(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metric: str) -> str:
+def _curves(view: View, rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metric: str) -> str:
     cards = []
     for row in rows:
         curves = [variants[name]["curve"] for name in row["variants"] if variants[name]["curve"]]
@@ -125,7 +127,7 @@ def _curves(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any], metr
             cards.append(f'<div class="card"><h3>{escape(row["label"])}</h3>{chart}</div>')
     if not cards:
         return ""
-    name = escape(OVERALL.get(metric, metric))
+    name = escape(view.overall.get(metric, metric))
     return (
         f'<section id="curves"><h2>Validation {name} over steps</h2><p class="hint">mean over the seeds</p>'
         f'<div class="charts">{"".join(cards)}</div></section>'
@@ -141,15 +143,16 @@ def _mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float
     return [(step, sum(table[step] for table in tables) / len(tables)) for step in steps]
 
 
-def _classes(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any]) -> str:
-    columns, names = [], None
+def _classes(view: View, rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any]) -> str:
+    columns, names, title = [], None, ""
     for row in rows:
-        metrics = [variants[name]["metrics"] for name in row["variants"] if variants[name]["status"] == "done"]
-        if metrics and "per_class_iou" in metrics[0]:
-            names = names or metrics[0].get("classes") or list(range(len(metrics[0]["per_class_iou"])))
-            columns.append(
-                (row["label"], [_mean(values) for values in zip(*(one["per_class_iou"] for one in metrics))])
-            )
+        scores = [variants[name]["metrics"] for name in row["variants"] if variants[name]["status"] == "done"]
+        tables = [view.table(one) for one in scores]
+        if tables:
+            title = tables[0].columns[1]
+            names = names or [line[0] for line in tables[0].rows]
+            values = zip(*([line[1] for line in table.rows] for table in tables))
+            columns.append((row["label"], [_mean(value) for value in values]))
     if not columns:
         return ""
     head = "".join(f"<th>{escape(text)}</th>" for text in ("class", *(label for label, _ in columns)))
@@ -158,13 +161,15 @@ def _classes(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, Any]) -> 
         for k, name in enumerate(names)
     )
     return (
-        '<section id="classes"><h2>IoU of each class</h2><p class="hint">mean over the seeds</p>'
+        f'<section id="classes"><h2>{escape(title)} of each class</h2><p class="hint">mean over the seeds</p>'
         f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>'
     )
 
 
-def _runs(variants: Sequence[Mapping[str, Any]], metric: str) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in ("variant", "seed", "status", OVERALL.get(metric, metric)))
+def _runs(view: View, variants: Sequence[Mapping[str, Any]], metric: str) -> str:
+    head = "".join(
+        f"<th>{escape(text)}</th>" for text in ("variant", "seed", "status", view.overall.get(metric, metric))
+    )
     body = []
     for one in variants:
         name = escape(one["name"])

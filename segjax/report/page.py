@@ -1,4 +1,4 @@
-"""A run as one HTML file: scores, curves, classes, confusion, samples, configuration.
+"""A run as one HTML file: scores, curves, the task's own sections, samples, configuration.
 
 Everything is inside the file: no script, no font, no picture is fetched, so it can be mailed and opened years later.
 """
@@ -19,9 +19,11 @@ from PIL import Image
 from segjax.core.files import write_text
 from segjax.core.schema import DatasetInfo
 from segjax.inference import draw
-from segjax.inference.table import OVERALL, class_rows, number, share
-from segjax.report.charts import bar, heat_map, line_chart
+from segjax.inference.table import number
+from segjax.report.charts import line_chart
 from segjax.report.style import CSS
+from segjax.report.tables import known, swatch
+from segjax.tasks.view import Picture, View
 
 FILE, METRICS = "report.html", "metrics.jsonl"
 LONGEST = 640  # pixels of a sample's longer side in the page
@@ -31,15 +33,16 @@ class Sample(Protocol):
     """A scored image: see `segjax.inference.samples.Sample`."""
 
     name: str
-    miou: float
+    score: float
     image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
+    truth: Any
+    prediction: Any
 
 
 def write_report(
     workdir: str | Path,
     *,
+    view: View,
     results: Mapping[str, Any],
     info: DatasetInfo,
     config: Mapping[str, Any] | None = None,
@@ -51,6 +54,7 @@ def write_report(
 
     Args:
       workdir: holds `metrics.jsonl`, the training log; without it the page has no curves.
+      view: of the run's task.
       results: as kept by `segjax evaluate --output`: `metrics`, `images` and, where known, `split`, `void`, `step`,
         `parameters`, `command`, `commit`, `time`, `versions`, `device`.
       info: names and colours of the classes.
@@ -66,12 +70,11 @@ def write_report(
     name = (config or {}).get("name") or workdir.resolve().name
     sections = [
         _head(name, results, info, config),
-        _scores(metrics, results),
+        _scores(view, metrics, results),
         _facts(results, records, config, facts or {}),
-        _curves(records),
-        _classes(metrics, info),
-        _confusion(metrics, info),
-        _samples(best, worst, info),
+        _curves(view, records),
+        *view.sections(metrics, info),
+        _samples(view, best, worst, info),
         _config(config),
         _versions(results),
     ]
@@ -91,17 +94,19 @@ def _head(name: str, results: Mapping[str, Any], info: DatasetInfo, config: Mapp
     return f'<header><h1>{escape(name)}</h1><p class="lead">{lead}</p></header>'
 
 
-def _scores(metrics: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    known = sum(1 for value in metrics["per_class_iou"] if _known(value))
-    images = f"{results['images']} image{'s' if results['images'] != 1 else ''}, {known} classes"
+def _scores(view: View, metrics: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    (headline, title), *others = view.overall.items()
+    rows = view.table(metrics).rows
+    scored = sum(any(known(value) for value in row[1:-1]) for row in rows)
+    images = f"{results['images']} image{'s' if results['images'] != 1 else ''}, {scored} classes"
     tiles = "".join(
-        f'<div><div class="value">{number(metrics[key])}</div><div class="name">{title}</div></div>'
-        for key, title in OVERALL.items()
-        if key != "miou" and key in metrics
+        f'<div><div class="value">{number(metrics[key])}</div><div class="name">{name}</div></div>'
+        for key, name in others
+        if key in metrics
     )
     return (
-        f'<div class="score" id="scores"><div class="card main-score"><div class="name">mIoU</div>'
-        f'<div class="value">{number(metrics["miou"])}</div><div class="name">{images}</div></div>'
+        f'<div class="score" id="scores"><div class="card main-score"><div class="name">{title}</div>'
+        f'<div class="value">{number(metrics[headline])}</div><div class="name">{images}</div></div>'
         f'<div class="card tiles">{tiles}</div></div>'
     )
 
@@ -131,20 +136,21 @@ def _facts(
     return f'<section id="run"><h2>Run</h2><dl class="card facts">{"".join(items)}</dl></section>'
 
 
-def _curves(records: Sequence[Mapping[str, Any]]) -> str:
+def _curves(view: View, records: Sequence[Mapping[str, Any]]) -> str:
+    headline, name = next(iter(view.overall.items()))
     charts = [
         ("Training loss", "train", "loss", _short, False),
-        ("Validation mIoU", "eval", "miou", lambda value: f"{value:.3g}", True),
+        (f"Validation {name}", "eval", headline, lambda value: f"{value:.3g}", True),
         ("Learning rate", "train", "learning_rate", _exponent, False),
         ("Images per second", "train", "images_per_second", _short, False),
     ]
     cards = []
     for title, kind, key, form, mark in charts:
         points = [(record["step"], record[key]) for record in records if record["kind"] == kind and key in record]
-        known = [point for point in points if _known(point[1])]
-        notes = [f"last {form(known[-1][1])}"] if known else []
-        if mark and known:
-            x, y = max(known, key=lambda point: point[1])
+        finite = [point for point in points if known(point[1])]
+        notes = [f"last {form(finite[-1][1])}"] if finite else []
+        if mark and finite:
+            x, y = max(finite, key=lambda point: point[1])
             notes.insert(0, f"best {form(y)} at step {x:,}")
         latest = f' <span class="name">{", ".join(notes)}</span>'
         chart = line_chart(points, label=f"{title} over steps", form=form, mark_best=mark)
@@ -153,74 +159,44 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
     return f'<section id="curves"><h2>Training</h2><p class="hint">over steps</p>{grid}</section>'
 
 
-def _classes(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
-    header, rows = class_rows({**metrics, "classes": info.classes})
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = []
-    for k, row in enumerate(rows):
-        cells = [f"<td>{_swatch(info.palette[k])}{escape(row[0])}</td>"]
-        cells += [bar(value, f"{value:.3f}" if _known(value) else "") for value in row[1:-1]]
-        cells.append(bar(row[-1], share(row[-1])))
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return (
-        '<section id="classes"><h2>Classes</h2><p class="hint">pixels: share of the labelled pixels that are '
-        f'truly of the class</p><div class="card scroll">{table}</div></section>'
-    )
-
-
-def _confusion(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
-    matrix = metrics["confusion"]
-    count = len(info.classes)
-    void = any(row[count] for row in matrix[:count])
-    columns = [*info.classes, "void"] if void else list(info.classes)
-    shares = []
-    for row in matrix[:count]:
-        total = sum(row)
-        shares.append([cell / total if total else None for cell in row[: len(columns)]])
-    picture = heat_map(shares, info.classes, columns, "confusion matrix, shares of each true class")
-    return (
-        '<section id="confusion"><h2>Confusion</h2><p class="hint">each row is a true class; its cells say, in '
-        f'percent, what its pixels were taken for</p><div class="card scroll">{picture}</div></section>'
-    )
-
-
-def _samples(best: Sequence[Sample], worst: Sequence[Sample], info: DatasetInfo) -> str:
+def _samples(view: View, best: Sequence[Sample], worst: Sequence[Sample], info: DatasetInfo) -> str:
     if not best and not worst:
         return ""
-    legend = "".join(
-        f"<span>{_swatch(colour)}{escape(name)}</span>"
-        for name, colour in [*zip(info.classes, info.palette), ("void", draw.VOID_COLOUR)]
-    )
+    title = next(iter(view.overall.values()))
+    legend = "".join(f"<span>{swatch(colour)}{escape(name)}</span>" for name, colour in view.legend(info))
     parts = [
-        f'<section id="samples"><h2>Samples</h2><p class="hint">by their own mIoU</p><div class="legend">{legend}</div>'
+        f'<section id="samples"><h2>Samples</h2><p class="hint">by their own {title}</p>'
+        f'<div class="legend">{legend}</div>'
     ]
-    for title, samples in (("Best", best), ("Worst", worst)):
-        parts += [f'<h3 class="group">{title}</h3>'] if samples else []
-        parts += [_sample(sample, info) for sample in samples]
+    for group, samples in (("Best", best), ("Worst", worst)):
+        parts += [f'<h3 class="group">{group}</h3>'] if samples else []
+        parts += [_sample(view, sample, info) for sample in samples]
     return "".join([*parts, "</section>"])
 
 
-def _sample(sample: Sample, info: DatasetInfo) -> str:
-    step = max(1, math.ceil(max(sample.truth.shape) / LONGEST))
-    truth, prediction = sample.truth[::step, ::step], sample.prediction[::step, ::step]
-    height, width = truth.shape
-    image = draw.display(sample.image)
-    if step > 1:
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    views = [
-        ("image", "image/jpeg", draw.jpeg_bytes(image, quality=88), ""),
-        ("truth", "image/png", draw.png_bytes(draw.colour_labels(truth, info.palette)), "pixels"),
-        ("prediction", "image/png", draw.png_bytes(draw.colour_labels(prediction, info.palette)), "pixels"),
-        ("errors in red", "image/png", draw.png_bytes(draw.error_map(prediction, truth)), "pixels"),
-    ]
+def _sample(view: View, sample: Sample, info: DatasetInfo) -> str:
     figures = "".join(
-        f'<figure><img class="{kind}" width="{width}" height="{height}" alt="{title} of {escape(sample.name)}" '
-        f'src="data:{mime};base64,{base64.b64encode(data).decode()}"><figcaption>{title}</figcaption></figure>'
-        for title, mime, data, kind in views
+        _figure(picture, sample.name) for picture in view.pictures(sample.image, sample.truth, sample.prediction, info)
     )
-    score = f"<span>{escape(sample.name)}</span><span>mIoU {number(sample.miou)}</span>"
+    title = next(iter(view.overall.values()))
+    score = f"<span>{escape(sample.name)}</span><span>{title} {number(sample.score)}</span>"
     return f'<div class="card sample"><h3>{score}</h3><div class="views">{figures}</div></div>'
+
+
+def _figure(picture: Picture, name: str) -> str:
+    step = max(1, math.ceil(max(picture.pixels.shape[:2]) / LONGEST))
+    pixels = picture.pixels[::step, ::step]
+    height, width = pixels.shape[:2]
+    if picture.photo and step > 1:
+        pixels = np.asarray(Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.BOX))
+    if picture.photo:
+        kind, mime, data = "", "image/jpeg", draw.jpeg_bytes(pixels, quality=88)
+    else:
+        kind, mime, data = "pixels", "image/png", draw.png_bytes(pixels)
+    return (
+        f'<figure><img class="{kind}" width="{width}" height="{height}" alt="{picture.title} of {escape(name)}" '
+        f'src="data:{mime};base64,{base64.b64encode(data).decode()}"><figcaption>{picture.title}</figcaption></figure>'
+    )
 
 
 def _config(config: Mapping[str, Any] | None) -> str:
@@ -249,11 +225,6 @@ def _setting(key: str, value: Any) -> str:
     return f"<p><code><b>{escape(str(key))}</b> {escape(repr(value))}</code></p>"
 
 
-def _swatch(colour: Sequence[int]) -> str:
-    red, green, blue = (int(part) for part in colour)
-    return f'<span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-
-
 def _read_log(path: Path) -> list[dict[str, Any]]:
     """The log's records; none without a log, and not a last line that a kill cut off."""
     records = []
@@ -275,10 +246,6 @@ def _training_seconds(train: Sequence[Mapping[str, Any]]) -> float:
 def _duration(seconds: float) -> str:
     hours, minutes = int(seconds // 3600), int(seconds // 60 % 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
-
-
-def _known(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _short(value: float) -> str:

@@ -22,10 +22,10 @@ from segjax.core.paths import named_leaves, path_name
 from segjax.core.schema import IMAGE, LABEL, SAMPLE, VALID
 from segjax.parallel.mesh import DATA, line_mesh
 from segjax.parallel.sharding import replicated
+from segjax.tasks.base import Task, Transform
 from segjax.training.forward import feature_key, forward
 from segjax.training.optim import frozen_mask
 from segjax.training.state import TrainState
-from segjax.training.step import Transform
 
 Batch = Mapping[str, Any]
 KEY = "config.train.cache_features"
@@ -43,6 +43,7 @@ class FeatureCache:
     def __init__(
         self,
         model: Any,
+        task: Task,
         transform: Transform | None,
         state: TrainState,
         *,
@@ -53,6 +54,7 @@ class FeatureCache:
         """
         Args:
           model: the network, a `models.base.Network`.
+          task: of the run.
           transform: augmentation; it is called with one key, once an image.
           state: of the run, with the encoder's parameters.
           multipliers: of the optimiser.
@@ -75,7 +77,7 @@ class FeatureCache:
         own = {name: leaf for name, leaf in leaves.items() if name.partition("/")[2].startswith(inside)}
         whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(own)
         self._own = {name: np.array(leaf.addressable_data(0)) for name, leaf in whole.items()}
-        self._model, self._transform = model, transform
+        self._model, self._task, self._transform = model, task, transform
         self._shapes = jax.eval_shape(lambda tree: tree, variables)
         self._devices = list(mesh.local_devices)
         self._met = np.zeros(samples, bool)
@@ -127,7 +129,7 @@ class FeatureCache:
         """The keys of `made` that training reads."""
 
         def outputs(made: Batch, params: Any, model_state: Any) -> Any:
-            return forward(self._model, params, model_state, made, jax.random.key(0))
+            return forward(self._model, self._task, params, model_state, made, jax.random.key(0))
 
         model_state = {key: value for key, value in self._shapes.items() if key != "params"}
         traced = jax.make_jaxpr(outputs)(made, self._shapes["params"], model_state).jaxpr

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from segjax.core.schema import FEATURES, IMAGE, LABEL
 from segjax.ops.enlarged import left_small
+from segjax.tasks.base import Task
 
 _PREFIX = f"{FEATURES}/"
 
@@ -25,21 +26,24 @@ def features_of(batch: Mapping[str, Any]) -> dict[int, Any]:
 
 
 def forward(
-    model: Any, params: Any, model_state: Any, batch: Mapping[str, jax.Array], key: jax.Array
+    model: Any, task: Task, params: Any, model_state: Any, batch: Mapping[str, jax.Array], key: jax.Array
 ) -> tuple[Any, Any]:
-    """(outputs, model state after): logits left small, dropout by `key`.
+    """(outputs, model state after): logits left small, dropout and sampling by `key`.
 
     Args:
       model: the network.
+      task: says what the network takes of a batch.
       params, model_state: its variables.
-      batch: float32 `image` [B, H, W, C], or features of `FeatureCache`, with which the network's method `decode` runs;
-        the image may then be missing, and only its shape is told, by `label` [B, H, W].
+      batch: the transformed batch, or features of `FeatureCache`, with which the network's method `decode` runs; the
+        image may then be missing, and `label` [B, H, W] gives its shape.
       key: typed PRNG key.
     """
     variables = {"params": params, **model_state}
-    options = {"train": True, "mutable": list(model_state), "rngs": {"dropout": key}}
+    rngs = {"dropout": key, "sample": jax.random.fold_in(key, 1)}
+    options = {"train": True, "mutable": list(model_state), "rngs": rngs}
     with left_small():
         if features := features_of(batch):
             images = batch[IMAGE] if IMAGE in batch else jnp.zeros((*batch[LABEL].shape, model.in_channels))
             return model.apply(variables, images, features, method="decode", **options)
-        return model.apply(variables, batch[IMAGE], **options)
+        args, kwargs = task.inputs(batch, train=True)
+        return model.apply(variables, *args, **kwargs, **options)

@@ -19,6 +19,7 @@ from segjax.core.schema import DatasetInfo
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import check_batch_size
 from segjax.parallel.watchdog import Watchdog
+from segjax.tasks.base import Task, Transform
 from segjax.training.checkpoint import Checkpointer
 from segjax.training.features import FeatureCache
 from segjax.training.history import History
@@ -26,7 +27,6 @@ from segjax.training.preemption import Preemption
 from segjax.training.pretrained import pretrained
 from segjax.training.program import make_program
 from segjax.training.state import TrainState, init_state, init_variables
-from segjax.training.step import Transform
 from segjax.training.throughput import Meter, peak_flops, step_flops
 from segjax.training.writer import Console, Writer, train_line
 
@@ -51,7 +51,7 @@ def train(
     config: Config,
     *,
     model: Any,
-    task: Any,
+    task: Task,
     transform: Transform | None,
     batches: Iterator[Mapping[str, Any]],
     info: DatasetInfo,
@@ -71,7 +71,7 @@ def train(
     Args:
       config: the run's.
       model: the network.
-      task: a `tasks.base.Task`.
+      task: whose loss is minimised.
       transform: augmentation on the device, (key, batch) -> batch.
       batches: endless; this process's share of each batch as numpy arrays; `get_state()` and `set_state()` move it.
       info: the data set's, kept in checkpoints.
@@ -103,9 +103,8 @@ def train(
         cleanup.callback(checkpointer.close)
 
         # --- State: shapes first, then either a checkpoint's values or initial ones, made where they will live.
-        height, width = config.data.crop_size
         if variables is None:
-            variables = init_variables(model, config.seed, (height, width, info.channels))
+            variables = init_variables(model, config.seed, task.input_shape(info, config.data.crop_size))
         program = make_program(
             config,
             model=model,
@@ -128,7 +127,7 @@ def train(
         cache = None
         if settings.cache_features:
             multipliers = config.optim.multipliers
-            cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=samples, mesh=mesh)
+            cache = FeatureCache(model, task, transform, state, multipliers=multipliers, samples=samples, mesh=mesh)
 
         eval_every = settings.eval_every or max(1, math.ceil(steps / 10))
         save_every = config.checkpoint.every or eval_every

@@ -16,10 +16,11 @@ from segjax.core.config import Config
 from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas
 from segjax.parallel.sharding import check_rules, replicated
 from segjax.parallel.transfer import to_global
+from segjax.tasks.base import Task, Transform
 from segjax.training.optim import frozen_mask, make_optimizer
 from segjax.training.schedules import make_schedule
 from segjax.training.state import TrainState, abstract_state
-from segjax.training.step import Transform, make_train_step
+from segjax.training.step import make_train_step
 
 
 class Program(NamedTuple):
@@ -46,7 +47,7 @@ def make_program(
     config: Config,
     *,
     model: Any,
-    task: Any,
+    task: Task,
     transform: Transform | None,
     variables: Mapping[str, Any],
     mesh: Mesh,
@@ -94,7 +95,7 @@ def make_step(
     config: Config,
     *,
     model: Any,
-    task: Any,
+    task: Task,
     transform: Transform | None,
     params: Any,
     steps: int,

@@ -41,10 +41,10 @@ class TrainState:
         return {"params": self.params if self.ema is None else self.ema, **self.model_state}
 
 
-def init_variables(model: Any, seed: int, image_shape: Sequence[int]) -> dict[str, Any]:
-    """The network's initial variables as numpy arrays; `image_shape` is (height, width, channels)."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return initialise(lambda key, x: model.init(key, x), jax.random.key(seed), images)
+def init_variables(model: Any, seed: int, shape: Sequence[int]) -> dict[str, Any]:
+    """The network's initial variables as numpy arrays; `shape` is that of one input: (height, width, channels)."""
+    inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return initialise(lambda key, x: model.init(key, x), jax.random.key(seed), inputs)
 
 
 def abstract_state(

@@ -6,24 +6,23 @@ Shape legend: B batch over all devices, H height, W width, C image channels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from segjax.tasks.base import Batch, Task, Transform
 from segjax.training.forward import forward
 from segjax.training.state import TrainState
 
-Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-Transform = Callable[[jax.Array, Batch], Batch]
 
 
 def make_train_step(
     model: Any,
-    task: Any,
+    task: Task,
     tx: optax.GradientTransformation,
     transform: Transform | None = None,
     *,
@@ -39,14 +38,14 @@ def make_train_step(
     """A pure function (state, batch) -> (state, metrics), to be jitted with the state donated.
 
     All randomness of step t (augmentation, dropout) comes from `fold_in(key(seed), t)`, so a resumed run repeats what
-    an undisturbed one does. The loss is a sum over pixels divided by the weight of the *whole* batch, which
-    `task.loss_weight` takes from the labels: gradients of micro-batches, like those of devices, then add up to the
-    full batch's. Batch normalisation alone sees the micro-batch. Profiles and plans name what is outside the network
-    `augmentation`, `loss` and `update`.
+    an undisturbed one does. The terms of the loss are sums divided by weights of the *whole* batch, which
+    `task.weights` takes from the batch alone: gradients of micro-batches, like those of devices, then add up to the
+    full batch's. Batch normalisation sees the micro-batch, and so do `task.counts`, times its share of the samples.
+    Profiles and plans name what is outside the network `augmentation`, `loss` and `update`.
 
     Args:
       model: a network; `apply(variables, images, train=True, ...)` returns the outputs the task reads.
-      task: a `tasks.base.Task`.
+      task: whose loss is minimised.
       tx: optimiser.
       transform: augmentation, (key, batch) -> batch with float32 `image` [B, H, W, C]; None for batches that have been
         through it, those of `training.features` among them.
@@ -66,25 +65,33 @@ def make_train_step(
       `param_norm`, `learning_rate`.
     """
 
-    apply = functools.partial(forward, model)
+    apply = functools.partial(forward, model, task)
     if remat != "none":
         apply = jax.checkpoint(apply, policy=_is_product if remat == "elementwise" else None)
 
-    def loss_fn(params: Any, model_state: Any, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+    def total(tree: Any, dtype: Any = None) -> Any:
+        if axis is None:
+            return tree
+        return jax.tree.map(lambda x: jax.lax.psum(x.astype(dtype or x.dtype), axis).astype(x.dtype), tree)
+
+    def loss_fn(params: Any, model_state: Any, batch: Batch, weights: Any, key: jax.Array) -> tuple[Any, Any]:
         if frozen is not None:
             params = jax.tree.map(lambda still, p: jax.lax.stop_gradient(p) if still else p, frozen, params)
         outputs, updated = apply(params, model_state, batch, key)
         with jax.named_scope("loss"):
-            loss, parts = task.loss(outputs, batch, weight)
+            counts = jax.lax.stop_gradient(task.counts(outputs, batch))
+            # Of a micro-batch, as if the others had counted as much: its share of the loss is then that of its samples.
+            counts = jax.tree.map(lambda n: accumulate * n, total(counts))
+            loss, parts = task.loss(outputs, batch, {**weights, **counts}, jax.random.fold_in(key, 2))
         return loss.astype(jnp.float32), (updated, {"loss": loss, **parts})
 
     gradient = jax.grad(loss_fn, has_aux=True)
 
-    def whole(state: TrainState, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any, Metrics]:
-        grads, (model_state, parts) = gradient(state.params, state.model_state, batch, weight, key)
+    def whole(state: TrainState, batch: Batch, weights: Any, key: jax.Array) -> tuple[Any, Any, Metrics]:
+        grads, (model_state, parts) = gradient(state.params, state.model_state, batch, weights, key)
         return grads, model_state, parts
 
-    def split(state: TrainState, batch: Batch, weight: jax.Array, key: jax.Array) -> tuple[Any, Any, Metrics]:
+    def split(state: TrainState, batch: Batch, weights: Any, key: jax.Array) -> tuple[Any, Any, Metrics]:
         # Micro-batch i takes samples i, i + accumulate, ...: each device keeps the samples it already holds.
         micro = jax.tree.map(
             lambda x: jnp.swapaxes(x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]), 0, 1), dict(batch)
@@ -94,18 +101,13 @@ def make_train_step(
             total, model_state = carry
             index, part = item
             grads, (model_state, parts) = gradient(
-                state.params, model_state, part, weight, jax.random.fold_in(key, index)
+                state.params, model_state, part, weights, jax.random.fold_in(key, index)
             )
             return (jax.tree.map(jnp.add, total, grads), model_state), parts
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         (grads, model_state), parts = jax.lax.scan(body, (zeros, state.model_state), (jnp.arange(accumulate), micro))
         return grads, model_state, jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
-
-    def total(tree: Any, dtype: Any = None) -> Any:
-        if axis is None:
-            return tree
-        return jax.tree.map(lambda x: jax.lax.psum(x.astype(dtype or x.dtype), axis).astype(x.dtype), tree)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -115,8 +117,8 @@ def make_train_step(
         if transform is not None:
             with jax.named_scope("augmentation"):
                 batch = transform(augment_key, batch)
-        weight = total(task.loss_weight(batch))
-        grads, model_state, metrics = (split if accumulate > 1 else whole)(state, batch, weight, dropout_key)
+        weights = total(task.weights(batch))
+        grads, model_state, metrics = (split if accumulate > 1 else whole)(state, batch, weights, dropout_key)
         grads, metrics = total(grads, reduce_dtype), total(metrics)
         with jax.named_scope("update"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)

@@ -136,5 +136,5 @@ def test_pixels_of_another_type_are_refused(place, tmp_path, capsys):
 def test_renumbering_keeps_void_and_the_plain_order():
     labels = np.array([[0, 1, 2, IGNORE]], np.uint8)
     assert renumbered(len, (0, 1, 2)) is len
-    found = renumbered(lambda placed, batch: labels, (2, IGNORE, 0))(None, None)
-    np.testing.assert_array_equal(found, [[2, IGNORE, 0, IGNORE]])
+    found = renumbered(lambda placed, batch: {"label": labels}, (2, IGNORE, 0))(None, None)
+    np.testing.assert_array_equal(found["label"], [[2, IGNORE, 0, IGNORE]])

@@ -15,7 +15,7 @@ from segjax.core.errors import ConfigError
 from segjax.core.registry import create_model
 from segjax.core.schema import DatasetInfo
 from segjax.sweep.variants import Variant
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.loop import train
 from segjax.training.members import Member, train_members
 from segjax.training.state import init_variables

@@ -16,7 +16,7 @@ import pytest
 
 from segjax.core.config import Augment
 from segjax.core.errors import ConfigError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID, DatasetInfo
+from segjax.core.schema import IGNORE, IMAGE, LABEL, SIZE, VALID, DatasetInfo
 from segjax.data.augment import make_train_transform, normalize, window_size
 
 MEAN, STD = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
@@ -36,12 +36,12 @@ def _transform(augment, crop, channels=3):
     return jax.jit(make_train_transform(augment, info, crop))
 
 
-def _batch(count=8, size=(24, 32), seed=0, channels=3, **extent):
+def _batch(count=8, size=(24, 32), seed=0, channels=3, sizes=None):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (count, *size, channels), np.uint8)
     label = rng.integers(0, 2, (count, *size)).astype(np.uint8)
     batch = {IMAGE: image, LABEL: label, VALID: np.ones(count, bool)}
-    return batch | {name: np.asarray(value, np.int32) for name, value in extent.items()}
+    return batch if sizes is None else batch | {SIZE: np.asarray(sizes, np.int32)}
 
 
 def _pixels(out, info=INFO):
@@ -183,7 +183,7 @@ def test_hue_turns_red_towards_green():
 
 
 def test_padding_is_void_and_zero():
-    batch = _batch(count=4, size=(16, 16), height=[16, 8, 16, 5], width=[16, 16, 7, 5])
+    batch = _batch(count=4, size=(16, 16), sizes=[(16, 16), (8, 16), (16, 7), (5, 5)])
     out = _transform(Augment(brightness=0.5), (16, 16))(jax.random.key(1), batch)
     void = np.asarray(out[LABEL]) == IGNORE
     np.testing.assert_array_equal(void.sum((1, 2)), [0, 128, 144, 231])
@@ -192,7 +192,7 @@ def test_padding_is_void_and_zero():
 
 
 def test_no_view_lies_wholly_outside_a_small_image():
-    batch = _batch(count=64, size=(32, 32), height=[9] * 64, width=[11] * 64)
+    batch = _batch(count=64, size=(32, 32), sizes=[(9, 11)] * 64)
     out = _transform(Augment(scale=(0.5, 2.0)), (16, 16))(jax.random.key(1), batch)
     seen = np.asarray(out[LABEL]) != IGNORE
     # Any view is at least 8 pixels long and lies inside the image, or around it.

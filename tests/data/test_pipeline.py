@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import CheckpointError, SizeError
-from segjax.core.schema import IGNORE, IMAGE, LABEL, VALID, DatasetInfo
+from segjax.core.fields import labelled_image
+from segjax.core.schema import IGNORE, IMAGE, LABEL, SIZE, VALID
+from segjax.data.augment import window_size
 from segjax.data.dataset import CachedSource, JoinedSource
-from segjax.data.pipeline import SIZE, eval_batches, train_batch_shapes, train_batches
+from segjax.data.pipeline import eval_batches, eval_size, train_batch_shapes, train_batches
 
 
 class Numbered:
@@ -38,8 +40,9 @@ class Numbered:
 
 
 def _train(source, **changes):
-    options = {"batch_size": 4, "crop_size": (4, 4), "seed": 7, "threads": 2, "prefetch": 4}
-    return train_batches(source, **{**options, **changes})
+    options = {"batch_size": 4, "seed": 7, "threads": 2, "prefetch": 4}
+    window = window_size(changes.pop("crop_size", (4, 4)), changes.pop("scale", (1.0, 1.0)), source.largest)
+    return train_batches(source, labelled_image(window), **{**options, **changes})
 
 
 def _numbers(iterator, batches):
@@ -53,15 +56,14 @@ def test_batches_have_the_contract_form():
     assert batch[LABEL].shape == (4, 4, 4)
     assert batch[VALID].dtype == bool
     assert batch[VALID].all()
-    np.testing.assert_array_equal(batch["height"], [4] * 4)
+    np.testing.assert_array_equal(batch[SIZE], [[4, 4]] * 4)
     np.testing.assert_array_equal(batch[LABEL][:, 0, 0], batch[IMAGE][:, 0, 0, 0] % 5)
 
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 2.0)])
 def test_the_shapes_told_without_images_are_those_of_the_batches(scale):
     batch = next(_train(Numbered(10), scale=scale))
-    info = DatasetInfo("numbered", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
-    told = train_batch_shapes(info, batch_size=4, crop_size=(4, 4), scale=scale, largest=(6, 8))
+    told = train_batch_shapes(labelled_image(window_size((4, 4), scale, (6, 8))), 4)
     assert {key: (v.shape, v.dtype) for key, v in told.items()} == {key: (v.shape, v.dtype) for key, v in batch.items()}
 
 
@@ -162,7 +164,7 @@ def test_windows_are_aligned_and_differ():
 
 def test_small_images_are_padded_and_say_so():
     batch = next(_train(Numbered(6, (6, 8), ragged=True), batch_size=6, crop_size=(6, 8)))
-    for image, label, height, width in zip(batch[IMAGE], batch[LABEL], batch["height"], batch["width"]):
+    for image, label, (height, width) in zip(batch[IMAGE], batch[LABEL], batch[SIZE]):
         number = image[0, 0, 0]
         assert (height, width) == (6 - number % 3, 8 - number % 2)
         assert (label[:height, :width] == number % 5).all()
@@ -177,7 +179,8 @@ def test_zoom_asks_for_larger_windows():
 
 
 def _evaluate(source, **changes):
-    return list(eval_batches(source, **{"batch_size": 4, "threads": 2, **changes}))
+    fields = labelled_image(eval_size(source, changes.pop("size", None), changes.pop("multiple", 1)))
+    return list(eval_batches(source, fields, **{"batch_size": 4, "threads": 2, **changes}))
 
 
 def test_evaluation_reads_all_once_in_order():

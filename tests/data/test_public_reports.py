@@ -15,7 +15,6 @@ import pytest
 from PIL import Image, ImageOps
 from tiny_sets import grey_png
 
-from segjax.cli.assembly import make_task
 from segjax.cli.main import main
 from segjax.core.config import Data, from_dict
 from segjax.core.errors import ConfigError, DataError
@@ -29,6 +28,7 @@ from segjax.data.palettes import distinct
 from segjax.data.tiff import upright
 from segjax.inference.label_writer import write_labels
 from segjax.inference.written import Written, meaning
+from segjax.tasks import make_task
 
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
 COLOURED = ("bg 0 0 0", "a 255 0 0", "b 0 255 0")
@@ -186,7 +186,7 @@ class TestNothingToLearn:  # S2, S7
         dataset = prepared(root, tmp_path / "cache")  # to be scored on, perhaps
         dataset.require_labels("val")
         with pytest.raises(DataError, match="split 'train' of 'folder': only class 'a' occurs"):
-            make_task(from_dict({"data": {"name": "folder"}}), dataset)
+            make_task(from_dict({"data": {"name": "folder"}}), dataset.info, dataset)
 
     def test_nothing_but_void(self, tmp_path, capsys):
         root = make(tmp_path / "void", label=lambda y, p, i: png(y * 0 + 255, p, i))

@@ -9,12 +9,13 @@ import pytest
 
 from segjax.core.errors import StorageError
 from segjax.core.schema import IGNORE
-from segjax.inference.evaluate import evaluate, extremes, of_predictor, save_results
+from segjax.inference.evaluate import evaluate, extremes, of_engine, save_results
 from segjax.inference.predictor import Predictor
 from segjax.inference.provenance import provenance
 from segjax.inference.samples import best_and_worst
-from segjax.inference.table import class_rows, print_scores
-from segjax.tasks.semantic import SemanticTask
+from segjax.inference.table import print_scores
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.tasks.semantic.view import VIEW
 from tests.inference.pixel_network import INFO, PixelNet, images, variables
 
 SIZES = [(12, 16), (10, 13), (12, 9), (5, 16), (12, 16)]
@@ -84,7 +85,7 @@ def source(predictor: Predictor) -> ListSource:
 @pytest.mark.parametrize("void", ["ignore", "union"])
 def test_scores_equal_a_count_on_the_unpadded_images(predictor: Predictor, source: ListSource, void: str) -> None:
     task = SemanticTask(4, void=void, boundary=False, classes=INFO.classes)
-    results = evaluate(of_predictor(predictor), source.batches(), task, place=predictor.place)
+    results = evaluate(of_engine(predictor), source.batches(), task, place=predictor.place)
     pairs = [(item["label"], predictor(item["image"]).labels) for item in source.samples]
     matrix = _matrix(pairs)
     np.testing.assert_array_equal(results["metrics"]["confusion"], matrix)
@@ -98,8 +99,8 @@ def test_scores_equal_a_count_on_the_unpadded_images(predictor: Predictor, sourc
 def test_per_image_or_not_the_sum_is_the_same(predictor: Predictor, source: ListSource) -> None:
     task = SemanticTask(4, boundary=True)
     told = []
-    apart = evaluate(of_predictor(predictor), source.batches(), task, place=predictor.place, on_batch=told.append)
-    together = evaluate(of_predictor(predictor), source.batches(), task, place=predictor.place, per_image=False)
+    apart = evaluate(of_engine(predictor), source.batches(), task, place=predictor.place, on_batch=told.append)
+    together = evaluate(of_engine(predictor), source.batches(), task, place=predictor.place, per_image=False)
     assert apart["metrics"]["confusion"] == together["metrics"]["confusion"]
     assert apart["metrics"]["boundary_f1"] == pytest.approx(together["metrics"]["boundary_f1"], rel=1e-6)
     assert "per_image" not in together
@@ -108,21 +109,21 @@ def test_per_image_or_not_the_sum_is_the_same(predictor: Predictor, source: List
 
 def test_best_and_worst_images(predictor: Predictor, source: ListSource) -> None:
     task = SemanticTask(4, boundary=False)
-    results = evaluate(of_predictor(predictor), source.batches(), task, place=predictor.place)
+    results = evaluate(of_engine(predictor), source.batches(), task, place=predictor.place)
     best, worst = best_and_worst(predictor, source, results["per_image"], 2, (12, 16))
     assert {sample.name for sample in worst} == {"image1", "image3"}
-    assert worst[0].miou <= worst[1].miou < best[1].miou <= best[0].miou
+    assert worst[0].score <= worst[1].score < best[1].score <= best[0].score
     sample = worst[0]
-    assert sample.truth.shape == sample.prediction.shape == sample.image.shape[:2]
-    np.testing.assert_array_equal(sample.prediction, predictor(sample.image).labels)
+    assert sample.truth.labels.shape == sample.prediction.labels.shape == sample.image.shape[:2]
+    np.testing.assert_array_equal(sample.prediction.labels, predictor(sample.image).labels)
 
 
 def test_extremes_leave_out_unknown_scores_and_overlap_nowhere() -> None:
     records = [{"miou": score} for score in (0.5, math.nan, 0.9, 0.1)]
-    assert extremes(records, 1) == ([2], [3])
-    assert extremes(records, 5) == ([2], [3])
-    assert extremes(records[:1], 3) == ([0], [])
-    assert extremes(records[1:2], 3) == ([], [])
+    assert extremes(records, 1, "miou") == ([2], [3])
+    assert extremes(records, 5, "miou") == ([2], [3])
+    assert extremes(records[:1], 3, "miou") == ([0], [])
+    assert extremes(records[1:2], 3, "miou") == ([], [])
 
 
 def test_record_is_json_without_nan(tmp_path) -> None:
@@ -138,13 +139,13 @@ def test_record_is_json_without_nan(tmp_path) -> None:
 
 def test_table_shows_every_class_and_ends_with_miou(predictor: Predictor, source: ListSource) -> None:
     task = SemanticTask(4, classes=INFO.classes)
-    metrics = evaluate(of_predictor(predictor), source.batches(), task, per_image=False)["metrics"]
+    metrics = evaluate(of_engine(predictor), source.batches(), task, per_image=False)["metrics"]
     stream = io.StringIO()
-    print_scores(metrics, "toy", stream)
+    print_scores(VIEW, metrics, "toy", stream)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "toy"
     assert [line.split()[0] for line in lines[2:6]] == list(INFO.classes)
     assert lines[-1].split() == ["mIoU", f"{metrics['miou']:.4f}"]
-    header, rows = class_rows(metrics)
-    assert header[-1] == "pixels"
-    assert sum(row[-1] for row in rows) == pytest.approx(1)
+    table = VIEW.table(metrics)
+    assert table.columns[-1] == "pixels"
+    assert sum(row[-1] for row in table.rows) == pytest.approx(1)

@@ -145,12 +145,12 @@ def test_folder_of_predictions_names_what_is_missing_or_of_another_size(tmp_path
     with pytest.raises(DataError, match=r"a\.png: no such file.*; a\.jpg is there, which is not read as a label"):
         predict({}, batch)
     Image.fromarray(np.ones((3, 2), np.uint8)).save(tmp_path / "a.Png", format="png")
-    assert predict({}, batch)[0, :3, :2].tolist() == [[1, 1]] * 3
+    assert predict({}, batch)["label"][0, :3, :2].tolist() == [[1, 1]] * 3
     (tmp_path / "a.Png").unlink()
     Image.fromarray(np.ones((3, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: 3x3, but the image a is 3x2"):
         predict({}, batch)
     Image.fromarray(np.ones((3, 2), np.uint8)).save(tmp_path / "a.png")
-    found = predict({}, batch)
+    found = predict({}, batch)["label"]
     assert found[0, :3, :2].tolist() == [[1, 1]] * 3
     assert (found == 255).sum() == 32 - 6

@@ -10,6 +10,7 @@ from PIL import Image
 
 from segjax.core.errors import ConfigError, DataError, ModelError, SizeError
 from segjax.core.schema import IGNORE
+from segjax.inference.engine import Engine
 from segjax.inference.predictor import Predictor
 from tests.inference.pixel_network import INFO, PixelNet, images, variables
 
@@ -159,7 +160,8 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 
 def test_record_of_settings_names_constructor_arguments(predictor: Predictor) -> None:
-    assert set(predictor.settings()) <= set(inspect.signature(Predictor).parameters)
+    taken = {name for kind in (Predictor, Engine) for name in inspect.signature(kind).parameters}
+    assert set(predictor.settings()) <= taken
 
 
 def test_mesh_of_one_device_gives_the_same_labels(predictor: Predictor) -> None:

@@ -46,7 +46,7 @@ def loss(params, logits, images):
 
 
 def run(mesh):
-    split = batch_sharding(mesh, logits.shape)
+    split = batch_sharding(mesh, "image", logits.shape)
     step = jax.jit(jax.grad(loss, (0, 1), has_aux=True), in_shardings=(None, split, split))
     with jax.set_mesh(mesh):
         compiled = step.lower(params, logits, images).compile()

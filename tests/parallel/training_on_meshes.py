@@ -24,7 +24,7 @@ from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, VALID
 from segjax.parallel import sharding
 from segjax.parallel.mesh import make_mesh
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.program import make_program
 from segjax.training.state import TrainState, init_state, init_variables
 

@@ -5,7 +5,8 @@ import scipy.special
 import scipy.stats
 
 from segjax.core.schema import IGNORE
-from segjax.postprocess.semantic import entropy, inside, labels_of, probabilities_of
+from segjax.ops.geometry import inside
+from segjax.postprocess.semantic import entropy, labels_of, probabilities_of
 
 
 def test_labels_are_the_argmax_inside_and_void_outside() -> None:

@@ -18,7 +18,8 @@ from segjax.core.errors import StorageError
 from segjax.core.schema import DatasetInfo
 from segjax.report import write_report
 from segjax.report.charts import heat_map, line_chart, thin, ticks
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.tasks.semantic.view import VIEW, Prediction
 
 INFO = DatasetInfo("toy", ("sky", "road <b>", "tree"), ((90, 150, 220), (90, 90, 90), (40, 140, 60)))
 VOID_TAGS = {"meta", "img"}
@@ -27,10 +28,10 @@ VOID_TAGS = {"meta", "img"}
 @dataclasses.dataclass(frozen=True)
 class Shown:
     name: str
-    miou: float
+    score: float
     image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
+    truth: Prediction
+    prediction: Prediction
 
 
 class Page(HTMLParser):
@@ -71,7 +72,7 @@ def _results() -> dict:
     task = SemanticTask(3, classes=INFO.classes, boundary=False)
     matrix = rng.integers(0, 1000, (4, 4))
     matrix[2] = matrix[:, 2] = 0  # a class in neither truth nor prediction: its scores are NaN
-    metrics = task.metric_result({"confusion": matrix})
+    metrics = task.metric_result({"confusion": {"matrix": matrix}})
     origin = {"command": "segjax train --config=a.py", "commit": "abc123", "device": "1 x cpu", "time": "2026-11-21"}
     return {"metrics": metrics, "images": 7, "split": "test", "step": 40, "versions": {"jax": "0.10"}, **origin}
 
@@ -81,7 +82,7 @@ def _sample(name: str, height: int = 12, width: int = 16) -> Shown:
     truth = rng.integers(0, 3, (height, width)).astype(np.uint8)
     truth[0] = 255
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Shown(name, 0.5, image, truth, np.zeros((height, width), np.uint8))
+    return Shown(name, 0.5, image, Prediction(truth, INFO), Prediction(np.zeros((height, width), np.uint8), INFO))
 
 
 def _log(workdir: Path) -> None:
@@ -111,6 +112,7 @@ def _log(workdir: Path) -> None:
 
 def _write(workdir: Path, **changes) -> str:
     arguments = {
+        "view": VIEW,
         "results": _results(),
         "info": INFO,
         "config": to_dict(Config(name="a & b")),
@@ -162,7 +164,7 @@ def test_a_bare_evaluation_is_a_page_too(tmp_path) -> None:
 def test_unwritable_workdir_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="could not be written"):
-        write_report(tmp_path / "file", results=_results(), info=INFO)
+        write_report(tmp_path / "file", view=VIEW, results=_results(), info=INFO)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.2, 0.73), (1e-5, 3e-3), (-2, 5), (7, 7), (0, 0), (1e6, 3e6)])

@@ -12,6 +12,7 @@ from segjax.report.comparison import write_comparison
 from segjax.sweep.queue import Queue
 from segjax.sweep.table import collect, print_table, write_table
 from segjax.sweep.variants import Variant
+from segjax.tasks.semantic.view import VIEW
 
 SCORES = {(0.1, 0): 0.5, (0.1, 1): 0.6, (0.1, 2): 0.55, (0.2, 0): 0.7}
 
@@ -80,7 +81,7 @@ def test_files_and_text(queue: Queue, capsys) -> None:
 
 
 def test_page_compares(queue: Queue) -> None:
-    page = write_comparison(queue.folder, collect(queue), "rates").read_text()
+    page = write_comparison(queue.folder, VIEW, collect(queue), "rates").read_text()
     assert "0.5500 ± 0.0500" in page
     assert page.count('<circle class="dot"') >= len(SCORES)
     assert 'href="runs/learning_rate=0.1,seed=0/report.html"' in page
@@ -94,4 +95,4 @@ def test_nothing_done_yet(tmp_path: Path) -> None:
     record = collect(queue)
     assert record["rows"][0]["metrics"] == {}
     write_table(tmp_path, record)
-    assert "1 open" in write_comparison(tmp_path, record, "x").read_text()
+    assert "1 open" in write_comparison(tmp_path, VIEW, record, "x").read_text()

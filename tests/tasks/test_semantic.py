@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from segjax.core.errors import ConfigError
-from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, IGNORE, LABEL, LOGITS, VALID
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, IGNORE, LABEL, LOGITS, SIZE, VALID
 from segjax.losses import get_loss
 from segjax.losses.border import border_loss
 from segjax.metrics.boundary import boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import confusion
 from segjax.ops.enlarged import Enlarged, whole
-from segjax.tasks.semantic import SIZE, SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 
 B, H, W, K = 6, 12, 16, 4
 WEIGHTS = (0.5, 2.0, 1.0, 0.25)
@@ -39,7 +39,7 @@ def part(tree, start, stop):
 def test_loss_is_main_plus_weighted_auxiliary():
     outputs, batch, _ = example()
     task = SemanticTask(K, class_weights=WEIGHTS, label_smoothing=0.1, aux_weight=0.3)
-    total, named = task.loss(outputs, batch, task.loss_weight(batch))
+    total, named = task.loss(outputs, batch, task.weights(batch))
 
     def reference(logits):
         valid = np.broadcast_to(batch[VALID][:, None, None], (B, H, W))
@@ -57,7 +57,7 @@ def test_loss_is_main_plus_weighted_auxiliary():
 def test_loss_without_auxiliary_outputs():
     outputs, batch, _ = example()
     task = SemanticTask(K)
-    total, named = task.loss({LOGITS: outputs[LOGITS]}, batch, task.loss_weight(batch))
+    total, named = task.loss({LOGITS: outputs[LOGITS]}, batch, task.weights(batch))
     assert set(named) == {"loss", "loss/main"}
     assert total == named["loss/main"]
 
@@ -70,10 +70,10 @@ def test_border_loss_is_each_images_weighed_as_in_the_main_loss():
     for name in ("cross_entropy", "dice"):
         task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
         other = SemanticTask(K, loss_name=name, class_weights=WEIGHTS)
-        weight = task.loss_weight(batch)
-        without, parts = jax.jit(other.loss)(outputs, batch, weight)
+        weights = task.weights(batch)
+        without, parts = jax.jit(other.loss)(outputs, batch, weights)
         assert "loss/border" not in parts
-        total, parts = jax.jit(task.loss)(outputs, batch, weight)
+        total, parts = jax.jit(task.loss)(outputs, batch, weights)
         known = (batch[LABEL] != IGNORE) & valid
         images = np.where(known, np.array(WEIGHTS)[np.where(known, batch[LABEL], 0)], 0).sum((1, 2))
         images = images if name == "cross_entropy" else known.any((1, 2))
@@ -89,17 +89,17 @@ def test_a_traced_border_weight_is_the_number_it_stands_for():
     @jax.jit
     def loss(border_weight):
         task = SemanticTask(K, border_weight=border_weight)
-        return task.loss(outputs, batch, task.loss_weight(batch))[0]
+        return task.loss(outputs, batch, task.weights(batch))[0]
 
     task = SemanticTask(K, border_weight=0.3)
-    assert float(loss(0.3)) == pytest.approx(float(task.loss(outputs, batch, task.loss_weight(batch))[0]), rel=1e-6)
+    assert float(loss(0.3)) == pytest.approx(float(task.loss(outputs, batch, task.weights(batch))[0]), rel=1e-6)
 
 
 def test_a_border_weight_without_border_logits_is_one_line_of_error():
     outputs, batch, _ = example()
     task = SemanticTask(K, border_weight=0.1)
     with pytest.raises(ConfigError, match=r"border_weight is 0\.1, but the network has no border_logits") as caught:
-        task.loss(outputs, batch, task.loss_weight(batch))
+        task.loss(outputs, batch, task.weights(batch))
     assert "\n" not in str(caught.value)
 
 
@@ -108,31 +108,31 @@ def test_shares_of_micro_batches_add_up(name):
     outputs, batch, _ = example()
     outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
     task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
-    weight = task.loss_weight(batch)
+    weights = task.weights(batch)
 
     @jax.jit
     def gradient(part_outputs, part_batch):
-        return jax.value_and_grad(lambda o: task.loss(o, part_batch, weight)[0])(part_outputs)
+        return jax.value_and_grad(lambda o: task.loss(o, part_batch, weights)[0])(part_outputs)
 
     whole, slope = gradient(outputs, batch)
     shares = [gradient(part(outputs, i, i + 2), part(batch, i, i + 2)) for i in range(0, B, 2)]
     assert sum(float(value) for value, _ in shares) == pytest.approx(float(whole), rel=1e-5)
     joined = jax.tree.map(lambda *x: jnp.concatenate(x), *[s for _, s in shares])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), joined, slope)
-    parts = [task.loss_weight(part(batch, i, i + 2)) for i in range(0, B, 2)]
-    assert float(sum(parts)) == pytest.approx(float(weight), rel=1e-6)
+    parts = [task.weights(part(batch, i, i + 2)) for i in range(0, B, 2)]
+    assert sum(float(one["labels"]) for one in parts) == pytest.approx(float(weights["labels"]), rel=1e-6)
 
 
 def test_padding_counts_in_neither_loss_nor_metric():
     outputs, batch, pred = example()
     task = SemanticTask(K)
     real = part(batch, 0, B - 1)
-    assert task.loss_weight(batch) == task.loss_weight(real)
-    whole, _ = task.loss(outputs, batch, task.loss_weight(batch))
-    without, _ = task.loss(part(outputs, 0, B - 1), real, task.loss_weight(real))
+    assert task.weights(batch) == task.weights(real)
+    whole, _ = task.loss(outputs, batch, task.weights(batch))
+    without, _ = task.loss(part(outputs, 0, B - 1), real, task.weights(real))
     assert float(whole) == pytest.approx(float(without), rel=1e-6)
     update = jax.jit(task.metric_update)
-    a, b = update(pred, batch), update(pred[: B - 1], real)
+    a, b = update({LABEL: pred}, batch), update({LABEL: pred[: B - 1]}, real)
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -143,7 +143,7 @@ def test_a_batch_of_no_weight_has_loss_zero_and_no_gradient(label):
     task = SemanticTask(K, class_weights=(0, 1, 1, 1), label_smoothing=0.1, border_weight=0.1)
     # Class 0 has weight 0, so its smoothed terms have nothing to be divided by.
     batch = {LABEL: np.full_like(batch[LABEL], label)}
-    value, slope = jax.jit(jax.value_and_grad(lambda o: task.loss(o, batch, task.loss_weight(batch))[0]))(outputs)
+    value, slope = jax.jit(jax.value_and_grad(lambda o: task.loss(o, batch, task.weights(batch))[0]))(outputs)
     assert value == 0
     assert not any(np.any(np.asarray(x)) for x in jax.tree.leaves(slope))
 
@@ -152,22 +152,22 @@ def test_merges_equal_one_pass():
     _, batch, pred = example()
     task = SemanticTask(K)
     update = jax.jit(task.metric_update)
-    whole = task.metric_merge(task.metric_init(), update(pred, batch))
+    whole = task.metric_merge(task.metric_init(), update({LABEL: pred}, batch))
     merged = task.metric_init()
     for i in range(0, B, 2):
-        merged = task.metric_merge(merged, update(pred[i : i + 2], part(batch, i, i + 2)))
-    assert merged["confusion"].dtype == np.int64
-    assert merged["boundary_f1"].dtype == np.float64
-    np.testing.assert_array_equal(merged["confusion"], whole["confusion"])
-    np.testing.assert_array_equal(merged["boundary_images"], whole["boundary_images"])
-    np.testing.assert_allclose(merged["boundary_f1"], whole["boundary_f1"], rtol=1e-6)
+        merged = task.metric_merge(merged, update({LABEL: pred[i : i + 2]}, part(batch, i, i + 2)))
+    assert merged["confusion"]["matrix"].dtype == np.int64
+    assert merged["boundary"]["f1"].dtype == np.float64
+    np.testing.assert_array_equal(merged["confusion"]["matrix"], whole["confusion"]["matrix"])
+    np.testing.assert_array_equal(merged["boundary"]["images"], whole["boundary"]["images"])
+    np.testing.assert_allclose(merged["boundary"]["f1"], whole["boundary"]["f1"], rtol=1e-6)
 
 
 def test_result():
     _, batch, pred = example()
     names = ("sky", "road", "car", "pole")
     task = SemanticTask(K, classes=names)
-    state = task.metric_merge(task.metric_init(), task.metric_update(pred, batch))
+    state = task.metric_merge(task.metric_init(), task.metric_update({LABEL: pred}, batch))
     result = task.metric_result(state)
     assert result["classes"] == list(names)
     np.testing.assert_array_equal(result["confusion"], confusion(pred, batch[LABEL], batch[VALID], K))
@@ -187,7 +187,7 @@ def test_result():
 def test_a_class_never_seen_is_nan_and_left_out():
     task = SemanticTask(K + 1)
     _, batch, pred = example()
-    result = task.metric_result(task.metric_merge(task.metric_init(), task.metric_update(pred, batch)))
+    result = task.metric_result(task.metric_merge(task.metric_init(), task.metric_update({LABEL: pred}, batch)))
     assert np.isnan(result["per_class_iou"][K])
     assert np.isnan(result["per_class_boundary_f1"][K])
     assert np.isfinite([result["miou"], result["boundary_f1"]]).all()
@@ -201,8 +201,8 @@ def test_padding_an_image_changes_nothing_where_the_batch_says_its_size(void):
     grow = ((0, 0), (0, 20), (0, 8))
     padded = {LABEL: np.pad(batch[LABEL], grow, constant_values=IGNORE), VALID: batch[VALID], SIZE: size}
     update = jax.jit(task.metric_update)
-    a = update(pred, batch)
-    b = update(np.pad(pred, grow, constant_values=1), padded)
+    a = update({LABEL: pred}, batch)
+    b = update({LABEL: np.pad(pred, grow, constant_values=1)}, padded)
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -212,7 +212,7 @@ def test_void_convention_reaches_the_scores():
     mious = {}
     for void in ("ignore", "union"):
         task = SemanticTask(2, void=void, boundary=False)
-        state = task.metric_merge(task.metric_init(), task.metric_update(pred, {LABEL: label}))
+        state = task.metric_merge(task.metric_init(), task.metric_update({LABEL: pred}, {LABEL: label}))
         mious[void] = task.metric_result(state)["miou"]
     assert mious == {"ignore": 1.0, "union": pytest.approx((2 / 3 + 1) / 2)}
 
@@ -220,7 +220,7 @@ def test_void_convention_reaches_the_scores():
 def test_without_boundary():
     task = SemanticTask(K, boundary=False)
     _, batch, pred = example()
-    state = task.metric_merge(task.metric_init(), task.metric_update(pred, batch))
+    state = task.metric_merge(task.metric_init(), task.metric_update({LABEL: pred}, batch))
     assert set(state) == {"confusion"}
     assert "boundary_f1" not in task.metric_result(state)
 
@@ -247,8 +247,8 @@ def test_logits_left_small_have_the_loss_of_those_enlarged(name):
     main, aux, border = (Enlarged(jnp.asarray(x), (H, W), align_corners=True) for x in small)
     outputs = {LOGITS: main, AUX_LOGITS: (aux,), BORDER_LOGITS: border}
     task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.5)
-    weight = task.loss_weight(batch)
-    loss = lambda outputs: task.loss(outputs, batch, weight)[0]  # noqa: E731
+    weights = task.weights(batch)
+    loss = lambda outputs: task.loss(outputs, batch, weights)[0]  # noqa: E731
     value, gradient = jax.value_and_grad(loss)(outputs)
     at_size = lambda outputs: jax.tree.map(whole, outputs, is_leaf=lambda x: isinstance(x, Enlarged))  # noqa: E731
     expected, slope = jax.value_and_grad(lambda outputs: loss(at_size(outputs)))(outputs)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.cli.assembly import make_batches
+from segjax.cli.assembly import build
 from segjax.cli.main import main
 from segjax.core.config import Config, from_dict
 from segjax.core.errors import ConfigError, ModelError
+from segjax.core.fields import labelled_image
 from segjax.core.paths import named_leaves
 from segjax.core.registry import create_model
 from segjax.core.schema import DatasetInfo
@@ -22,7 +23,7 @@ from segjax.data.dataset import open_dataset
 from segjax.data.pipeline import train_batches
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import numeric
-from segjax.tasks.semantic import SemanticTask
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.features import FeatureCache
 from segjax.training.loop import train
 from segjax.training.state import TrainState, init_variables
@@ -63,7 +64,7 @@ def _config(cached: bool, **changes) -> Config:
 
 def _train(workdir, config: Config, name: str = "segformer/test", *, steps: int = 4, resume: bool = False):
     batches = train_batches(
-        Noise(), batch_size=4, crop_size=(SIDE, SIDE), seed=0, threads=1, numbered=config.train.cache_features
+        Noise(), labelled_image((SIDE, SIDE)), batch_size=4, seed=0, threads=1, numbered=config.train.cache_features
     )
     result = train(
         config,
@@ -133,8 +134,10 @@ def _cache(name: str, multipliers=None, dtype=jnp.float32):
     state = TrainState(0, variables["params"], {k: v for k, v in variables.items() if k != "params"}, ())
     transform = make_train_transform(_config(True).augment, INFO, (SIDE, SIDE))
     multipliers = {"^encoder/": 0} if multipliers is None else multipliers
-    cache = FeatureCache(model, transform, state, multipliers=multipliers, samples=SAMPLES, mesh=make_mesh())
-    batches = train_batches(Noise(), batch_size=4, crop_size=(SIDE, SIDE), seed=0, threads=1, numbered=True)
+    cache = FeatureCache(
+        model, SemanticTask(3), transform, state, multipliers=multipliers, samples=SAMPLES, mesh=make_mesh()
+    )
+    batches = train_batches(Noise(), labelled_image((SIDE, SIDE)), batch_size=4, seed=0, threads=1, numbered=True)
     return model, variables, cache, batches
 
 
@@ -210,4 +213,4 @@ def test_verbs_that_know_whole_steps_only_say_so(verb, tmp_path, capsys) -> None
 def test_the_crop_must_cover_the_images() -> None:
     config = _config(True, data={"name": "scenes", "crop_size": (32, 64), "options": {"count": 2}})
     with pytest.raises(ConfigError, match=r"crop_size: 32x64 cuts windows out of images of up to 128x160, and"):
-        make_batches(config, open_dataset(config.data), make_mesh())
+        build(config, open_dataset(config.data)).batches()

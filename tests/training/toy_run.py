@@ -12,6 +12,7 @@ import numpy as np
 from segjax.core.config import Config, from_dict
 from segjax.core.schema import DatasetInfo
 from segjax.nn.norm import BatchNorm
+from segjax.tasks.base import Task
 
 INFO = DatasetInfo("toy", ("left", "right"), ((0, 0, 0), (255, 255, 255)))
 
@@ -30,12 +31,12 @@ class ToyNet(nn.Module):
         return {"logits": nn.Conv(2, (1, 1), name="head")(x)}
 
 
-class ToyTask:
-    def loss_weight(self, batch: Any) -> jax.Array:
-        return jnp.sum(batch["label"] != 255).astype(jnp.float32)
+class ToyTask(Task):
+    def weights(self, batch: Any) -> dict[str, jax.Array]:
+        return {"labels": jnp.sum(batch["label"] != 255).astype(jnp.float32)}
 
-    def loss(self, outputs: Any, batch: Any, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        mask = batch["label"] != 255
+    def loss(self, outputs: Any, batch: Any, weights: Any, key: Any = None) -> tuple[jax.Array, dict[str, jax.Array]]:
+        mask, weight = batch["label"] != 255, weights["labels"]
         log_p = jax.nn.log_softmax(outputs["logits"])
         picked = jnp.take_along_axis(log_p, jnp.where(mask, batch["label"], 0)[..., None].astype(jnp.int32), -1)
         total = -jnp.sum(picked[..., 0] * mask) / weight

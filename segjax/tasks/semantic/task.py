@@ -6,28 +6,32 @@ Shape legend: B batch, H height, W width, K classes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from segjax.core.config import Augment, Config
 from segjax.core.errors import ConfigError, suggest
-from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LABEL, LOGITS, VALID
+from segjax.core.fields import Fields, labelled_image
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LABEL, LOGITS, SIZE, VALID, DatasetInfo
+from segjax.data.augment import make_train_transform, window_size
 from segjax.losses import Loss, get_loss
 from segjax.losses.border import border_loss
+from segjax.losses.class_weights import class_weights
 from segjax.losses.columns import row_sums
-from segjax.metrics.boundary import TOLERANCE, boundary_counts, boundary_f1, diagonal_tolerance
-from segjax.metrics.confusion import VOIDS, confusion, mean_of_known, scores
+from segjax.metrics.base import Metric
+from segjax.metrics.boundary import TOLERANCE, BoundaryF1
+from segjax.metrics.confusion import VOIDS, ConfusionMatrix
 from segjax.ops.enlarged import Enlarged, whole
-from segjax.tasks.base import Batch, MetricState, Outputs
-
-SIZE = "size"
-"""Optional batch key, int [B, 2]: height and width of each image before it was padded at the bottom and right."""
+from segjax.postprocess.semantic import labels_of
+from segjax.tasks.base import Batch, Outputs, Task, Transform
 
 
 @dataclasses.dataclass(frozen=True)
-class SemanticTask:
+class SemanticTask(Task):
     """Losses and metrics of semantic segmentation.
 
     Batches carry `label` [B, H, W] and, optionally, `valid` [B]. Pixels labelled IGNORE and images that are not valid
@@ -45,6 +49,8 @@ class SemanticTask:
       classes: K names, handed through to the result.
       boundary: whether to compute boundary F1.
       boundary_tolerance: its tolerance, as a share of the image diagonal (of the padded image without `size`).
+      void_class: the output that means void, where the network has one.
+      augment: of training.
 
     Raises:
       ConfigError: an unknown loss or convention, a number of weights or names other than K.
@@ -60,6 +66,11 @@ class SemanticTask:
     classes: Sequence[str] = ()
     boundary: bool = True
     boundary_tolerance: float = TOLERANCE
+    void_class: int | None = None
+    augment: Augment = Augment()
+
+    name: ClassVar[str] = "semantic"
+    score: ClassVar[str] = "miou"
 
     def __post_init__(self):
         if isinstance(self.loss_name, str):
@@ -71,12 +82,26 @@ class SemanticTask:
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(f"{len(self.classes)} class names for {self.num_classes} classes: give one each")
 
-    def loss_weight(self, batch: Batch) -> jax.Array:
-        """The sum of the loss's weights over the batch; see `Task.loss_weight`."""
-        weights = self._loss.weights(batch[LABEL], _valid_pixels(batch), self.num_classes, self._class_weights)
-        return weights.sum()
+    def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
+        """`image` and `label`."""
+        return labelled_image(size, info.channels, info.image_dtype)
 
-    def loss(self, outputs: Outputs, batch: Batch, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def window(self, size: tuple[int, int], largest: tuple[int, int] | None) -> tuple[int, int]:
+        """What the smallest zoom sees."""
+        return window_size(size, self.augment.scale, largest)
+
+    def transform(self, info: DatasetInfo, size: tuple[int, int]) -> Transform:
+        """Zoom, flip, colour, normalisation."""
+        return make_train_transform(self.augment, info, size)
+
+    def weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """`labels`: the sum of the loss's weights over the batch."""
+        weights = self._loss.weights(batch[LABEL], _valid_pixels(batch), self.num_classes, self._class_weights)
+        return {"labels": weights.sum()}
+
+    def loss(
+        self, outputs: Outputs, batch: Batch, weights: Mapping[str, jax.Array], key: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Main loss plus `aux_weight` times the auxiliary losses plus `border_weight` times the border loss; see
         `Task.loss`.
 
@@ -94,7 +119,7 @@ class SemanticTask:
                 f"config.loss.border_weight is {self.border_weight}, but the network has no {BORDER_LOGITS}: set it to "
                 "0, or take one that has them, such as dfn."
             )
-        valid = _valid_pixels(batch)
+        valid, weight = _valid_pixels(batch), weights["labels"]
         scale = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
         def share(logits):
@@ -118,72 +143,19 @@ class SemanticTask:
             total += self.border_weight * parts["loss/border"]
         return total, {"loss": total, **parts}
 
-    def metric_init(self) -> MetricState:
-        """Zeros: `confusion` int64 [K + 1, K + 1]; with `boundary` also `boundary_f1` float64 [K], the sum over images,
-        and `boundary_images` int64 [K], how many there were."""
-        state = {"confusion": np.zeros((self.num_classes + 1,) * 2, np.int64)}
+    def predict(self, outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
+        """`label` [B, H, W], uint8 up to 255 classes, else int32: IGNORE outside an image's `size`, and where
+        `void_class` wins."""
+        scores = whole(outputs[LOGITS])
+        sizes = batch.get(SIZE, jnp.full((scores.shape[0], 2), jnp.asarray(scores.shape[1:3], jnp.int32)))
+        return {LABEL: labels_of(scores, sizes, self.void_class)}
+
+    def metrics(self) -> dict[str, Metric]:
+        """`confusion` and, with `boundary`, `boundary`."""
+        found: dict[str, Metric] = {"confusion": ConfusionMatrix(self.num_classes, self.void, tuple(self.classes))}
         if self.boundary:
-            state["boundary_f1"] = np.zeros(self.num_classes, np.float64)
-            state["boundary_images"] = np.zeros(self.num_classes, np.int64)
-        return state
-
-    def metric_update(self, predictions: jax.Array, batch: Batch) -> MetricState:
-        """Sums of one batch, in the keys of `metric_init`, int32 and float32.
-
-        Args:
-          predictions: int [B, H, W], predicted classes.
-          batch: labels, `valid`, and `size` if there is one.
-        """
-        label = batch[LABEL]
-        height, width = label.shape[1:]
-        inside = jnp.broadcast_to(_valid_images(batch)[:, None, None], label.shape)
-        tolerance = limit = diagonal_tolerance(height, width, self.boundary_tolerance)
-        if SIZE in batch:
-            heights, widths = batch[SIZE][:, 0], batch[SIZE][:, 1]
-            inside &= jnp.arange(height)[:, None] < heights[:, None, None]
-            inside &= jnp.arange(width) < widths[:, None, None]
-            sides = heights.astype(jnp.float32), widths.astype(jnp.float32)
-            tolerance = diagonal_tolerance(*sides, self.boundary_tolerance)
-        state = {"confusion": confusion(predictions, label, inside, self.num_classes)}
-        if self.boundary:
-            counts = boundary_counts(predictions, label, inside, self.num_classes, tolerance, limit)
-            f1, present = boundary_f1(counts)
-            state["boundary_f1"] = jnp.where(present, f1, 0.0).sum(axis=0)
-            state["boundary_images"] = present.sum(axis=0, dtype=jnp.int32)
-        return state
-
-    def metric_merge(self, a: MetricState, b: MetricState) -> MetricState:
-        """Adds two states key by key on the host; see `Task.metric_merge`."""
-
-        def wide(x):
-            x = np.asarray(x)
-            return x.astype(np.int64 if np.issubdtype(x.dtype, np.integer) else np.float64)
-
-        return {key: wide(a[key]) + wide(b[key]) for key in a}
-
-    def metric_result(self, state: MetricState) -> dict[str, float | list]:
-        """Scores of a state.
-
-        Returns:
-          Floats `miou`, `pixel_accuracy`, `mean_accuracy`, `fwiou`, `mean_dice` and, with `boundary`, `boundary_f1`;
-          lists of K floats `per_class_iou`, `per_class_accuracy`, `per_class_dice` and `per_class_boundary_f1`; the
-          matrix as nested lists `confusion` ([K + 1][K + 1], row = truth, last = void); `classes`, if they have names.
-          NaN stands for what does not exist, such as the IoU of a class in neither truth nor prediction.
-        """
-        matrix = np.asarray(state["confusion"])
-        result = {
-            key: value if np.ndim(value) == 0 else value.tolist() for key, value in scores(matrix, self.void).items()
-        }
-        if self.boundary:
-            images = np.asarray(state["boundary_images"], np.float64)
-            total = np.asarray(state["boundary_f1"], np.float64)
-            per_class = np.divide(total, images, out=np.full(images.shape, np.nan), where=images > 0)
-            result["boundary_f1"] = mean_of_known(per_class)
-            result["per_class_boundary_f1"] = per_class.tolist()
-        result["confusion"] = matrix.tolist()
-        if self.classes:
-            result["classes"] = list(self.classes)
-        return result
+            found["boundary"] = BoundaryF1(self.num_classes, self.boundary_tolerance)
+        return found
 
     @property
     def _loss(self) -> Loss:
@@ -201,3 +173,44 @@ def _valid_images(batch: Batch) -> jax.Array:
 
 def _valid_pixels(batch: Batch) -> jax.Array:
     return jnp.broadcast_to(_valid_images(batch)[:, None, None], batch[LABEL].shape)
+
+
+def make(config: Config, info: DatasetInfo, dataset: Any = None) -> SemanticTask:
+    """The task of a config; for training with a `data.dataset.Dataset`, on whose training split classes are weighed.
+
+    Raises:
+      ConfigError: class weights of another number than the classes.
+      DataError: a training split with fewer than two classes in it.
+    """
+    return SemanticTask(
+        num_classes=info.num_classes,
+        loss_name=get_loss(config.loss.name, **config.loss.options),
+        label_smoothing=config.loss.label_smoothing,
+        class_weights=None if dataset is None else _class_weights(config, dataset),
+        aux_weight=config.loss.aux_weight,
+        border_weight=config.loss.border_weight,
+        void=config.eval.void,
+        classes=info.classes,
+        boundary=config.eval.boundary,
+        void_class=info.void_class,
+        augment=config.augment,
+    )
+
+
+def _class_weights(config: Config, dataset: Any) -> tuple[float, ...] | None:
+    dataset.require_classes(config.data.train_split)
+    weights, classes = config.loss.class_weights, dataset.info.classes
+    if isinstance(weights, tuple):
+        if len(weights) != len(classes):
+            raise ConfigError(
+                f"config.loss.class_weights: {len(weights)} numbers, {len(classes)} classes; give one each."
+            )
+        return weights
+    if weights == "none":
+        return None
+    pixels, present = dataset.class_counts(config.data.train_split)
+    with warnings.catch_warnings(record=True) as caught:
+        weights = tuple(class_weights(weights, pixels, present, classes=classes).tolist())
+    for warning in caught:
+        print(f"warning: {warning.message}", flush=True)
+    return weights
