@@ -44,8 +44,8 @@ def roi_align(
       boxes: [R, 4] x0, y0, x1, y1 in pixels of the image; no gradient.
       size: (P, Q), static.
       scale: the map's pixels a pixel of the image, 1 / stride.
-      sampling: samples a bin and axis; 0 takes ceil(box / bins) of them, for each box and axis. A side is sampled as
-        though it were no longer than the map plus one bin a bin.
+      sampling: samples a bin and axis; 0 takes ceil(side / bins) of them, for each box and axis, but no more than a
+        side as long as the map has, and one.
       aligned: pixel centres lie at + 0.5 (detectron2); otherwise they lie at whole numbers and a side shorter than one
         pixel counts as one (torchvision's Mask R-CNN).
 
@@ -59,8 +59,7 @@ def roi_align(
         raise ModelError(f"roi_align takes the features [H, W, C] of one image; got {features.shape}; map over batches")
     size = _checked("roi_align", boxes, size, sampling)
     axes = _axes(lax.stop_gradient(widen(boxes)), scale, features.shape[:2], size, sampling, aligned)
-    most = [sampling or -(-n // bins) + 1 for n, bins in zip(features.shape, size)]
-    rows, columns = (_axis_weights(*of_axis) for of_axis in zip(axes, size, most))
+    rows, columns = (_axis_weights(axis, bins) for axis, bins in zip(axes, size))
     # A reduced-precision product would round float32 features to bfloat16 (TPU) or TF32 (GPU).
     exact = lax.Precision.HIGHEST if features.dtype == jnp.float32 else None
     # The rows first, written out: contracting both at once would be H * W products a bin.
@@ -73,9 +72,8 @@ def roi_align(
 def mask_targets(instance: jax.Array, slots: jax.Array, boxes: jax.Array, size: int | Pair = 28) -> jax.Array:
     """The masks that boxes see of their instances: aligned RoIAlign of each mask, sampling 0, at least 0.5.
 
-    It is detectron2's target from bit masks (`BitMasks.crop_and_resize`). The masks are taken from the id map a few
-    boxes at a time; neither N nor R of them exist at once. A bin whose mean is 0.5 exactly is at the mercy of rounding,
-    as there.
+    It is detectron2's target from bit masks (`BitMasks.crop_and_resize`). The masks are taken from the id map one at a
+    time, so that neither N nor R of them exist at once. A bin whose mean is 0.5 exactly depends on rounding, as there.
 
     Args:
       instance: integers [H, W, L]; k means that slot k - 1 covers the pixel in this layer, 0 that nothing does.
@@ -89,13 +87,16 @@ def mask_targets(instance: jax.Array, slots: jax.Array, boxes: jax.Array, size: 
     size = _checked("mask_targets", boxes, size, 0)
     chex.assert_rank(instance, 3)
 
-    def target(slot_and_box: tuple[jax.Array, jax.Array]) -> jax.Array:
-        slot, box = slot_and_box
-        # 0 and 1 and their weighted sums lose nothing that 0.5 decides in float32.
-        mask = jnp.any(instance.astype(jnp.int32) == slot + 1, axis=-1).astype(jnp.float32)
-        return roi_align(mask[..., None], box[None], size)[0, ..., 0] >= 0.5
+    axes = _axes(lax.stop_gradient(widen(boxes)), 1.0, instance.shape[:2], size, 0, True)
+    rows, columns = (_axis_weights(axis, bins) for axis, bins in zip(axes, size))
+    product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
-    return lax.map(target, (slots, boxes), batch_size=min(16, boxes.shape[0]))
+    def target(of_box: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        slot, rows, columns = of_box
+        mask = jnp.any(instance.astype(jnp.int32) == slot + 1, axis=-1).astype(rows.dtype)
+        return product(product(rows, mask), columns.T) >= 0.5
+
+    return lax.map(target, (slots, rows, columns))
 
 
 def assign_levels(
@@ -196,13 +197,19 @@ def _samples(axis: _Axis, bins: int, sample: jax.Array) -> tuple[jax.Array, jax.
     return jnp.clip(jnp.where(inside, place, 0), 0, pixels - 1), inside
 
 
-def _axis_weights(axis: _Axis, bins: int, most: int) -> jax.Array:
-    """[R, bins, pixels]: of each pixel in each bin; of at most `most` samples."""
-    sample = jnp.arange(most)[:, None]
-    place, inside = _samples(axis, bins, sample)  # [most, R, bins]
-    inside &= (sample < axis.count)[..., None]
-    weights = jnp.maximum(1 - jnp.abs(place[..., None] - jnp.arange(axis.pixels)), 0)
-    return jnp.sum(weights, axis=0, where=inside[..., None]) / jnp.maximum(axis.count, 1)[:, None, None]
+def _axis_weights(axis: _Axis, bins: int) -> jax.Array:
+    """[R, bins, pixels]: of each pixel in each bin."""
+
+    # A loop, because the compiler of CPUs writes the weights of all samples out before it adds them.
+    def add(sample, weights):
+        place, inside = _samples(axis, bins, sample)
+        inside &= (sample < axis.count)[:, None]
+        hat = jnp.maximum(1 - jnp.abs(place[..., None] - jnp.arange(axis.pixels)), 0)
+        return weights + jnp.where(inside[..., None], hat, 0)
+
+    weights = jnp.zeros((*axis.start.shape, bins, axis.pixels), axis.start.dtype)
+    weights = lax.fori_loop(0, jnp.max(axis.count, initial=0), add, weights)
+    return weights / jnp.maximum(axis.count, 1)[:, None, None]
 
 
 def _taps(axis: _Axis, bins: int, sample: jax.Array) -> tuple[jax.Array, jax.Array]:
