@@ -127,9 +127,9 @@ def pyramid_roi_align(
     and is added, until the box with the most samples is done. For 512 boxes, 7x7 bins, 256 channels in bfloat16 and
     sampling 2 that reads 4 * 4 * 512 * 49 * 512 bytes = 205 MB an image and takes 0.2 GFLOP. The products of
     `roi_align` would take 170 GFLOP on a pyramid of 800x1344 pixels and hold 0.6 GB for its first level. A patch of
-    fixed size a box would read as much as the samples do, and be wrong for long boxes. Adaptive sampling takes 16 rounds
-    for the largest square box where levels are assigned by area, and at most 48 for a
-    long one, 4 to 12 times the bytes of sampling 2.
+    fixed size a box would read as much as the samples do, and be wrong for long boxes. Adaptive sampling takes 16
+    rounds for the largest square box where levels are assigned by area, and at most 48 for a long one: 4 to 12 times
+    the bytes of sampling 2.
 
     Batched, unlike the other operations: `vmap` would make the loop copy its sums each round. Gathers stay within
     their image, so the images may be on different devices. There is no second derivative.

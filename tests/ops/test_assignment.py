@@ -41,6 +41,7 @@ def loop_match(quality, valid, negative, positive, low_quality):
 def test_match_equals_loops_with_ties_padding_and_untouched_truths(thresholds, low_quality, jit_once):
     rng = np.random.default_rng(0)
     quality = np.round(rng.uniform(size=(4, 6, 40)) ** 2, 1).astype(np.float32)  # many ties, thresholds hit exactly
+    quality[:, 3:5] = np.round(quality[:, 3:5] * 0.25, 1)  # the best is bad, and many tie
     quality[0, 2] = 0  # nothing touches it
     valid = rng.uniform(size=(4, 6)) < 0.7
     valid[3] = False
