@@ -22,3 +22,23 @@ def value_and_pullback():
         return jax.jit(both)(*arguments)
 
     return run
+
+
+@pytest.fixture
+def jit_once():
+    """`jit_once(fn)` is `jax.jit(fn)`, which fails the test where it traces a second time.
+
+    `chex.assert_max_traces` takes no function of `vmap`, and counts two lambdas of one line as one.
+    """
+
+    def jit(fn):
+        traces = []
+
+        def counted(*arguments):
+            traces.append(None)
+            assert len(traces) == 1, "traced again: something of the program depends on its values"
+            return fn(*arguments)
+
+        return jax.jit(counted)
+
+    return jit
