@@ -89,8 +89,7 @@ class AveragePrecision:
 
         order = jnp.argsort(-predictions["score"], axis=1, stable=True)
         valid, classes, score = (
-            jnp.take_along_axis(x, order, axis=1)
-            for x in (predictions["valid"] & known, classes, predictions["score"])
+            jnp.take_along_axis(x, order, axis=1) for x in (predictions["valid"] & known, classes, predictions["score"])
         )
         same = (classes[:, :, None] == classes[:, None]) & valid[:, None] & jnp.tri(detections, k=-1, dtype=bool)
         rank = same.sum(axis=-1)
@@ -156,15 +155,18 @@ class AveragePrecision:
 
     def _summary(self, precision: np.ndarray, recall: np.ndarray) -> dict[str, float | list]:
         """Scores of precision [K, A, T, recalls] and recall [K, A, T, limits]."""
-        kind = self.kind
-        result: dict[str, float | list] = {f"{kind}_ap{AREAS[a]}": mean_of_known(precision[:, a]) for a in range(len(AREAS))}
-        result |= {f"{kind}_ar{limit}": mean_of_known(recall[:, 0, :, m]) for m, limit in enumerate(LIMITS)}
-        result |= {f"{kind}_ar{AREAS[a]}": mean_of_known(recall[:, a, :, -1]) for a in range(1, len(AREAS))}
+        kind, mean = self.kind, mean_of_known
+        result: dict[str, float | list] = {}
+        for a, name in enumerate(AREAS):
+            result[f"{kind}_ap{name}"] = mean(precision[:, a])
+            result[f"{kind}_ar{name or LIMITS[-1]}"] = mean(recall[:, a, :, -1])
+        for m, limit in enumerate(LIMITS[:-1]):
+            result[f"{kind}_ar{limit}"] = mean(recall[:, 0, :, m])
         for percent in CURVES:
             at = precision[:, 0, TWENTIETHS.tolist().index(percent // 5)]
-            result[f"{kind}_ap{percent}"] = mean_of_known(at)
-            result[f"{kind}_precision{percent}"] = [mean_of_known(column) for column in at.T]
-        result[f"per_class_{kind}_ap"] = [mean_of_known(of_class) for of_class in precision[:, 0]]
+            result[f"{kind}_ap{percent}"] = mean(at)
+            result[f"{kind}_precision{percent}"] = [mean(column) for column in at.T]
+        result[f"per_class_{kind}_ap"] = [mean(of_class) for of_class in precision[:, 0]]
         return result
 
 

@@ -81,9 +81,7 @@ def box_area(box: jax.Array) -> jax.Array:
     return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])
 
 
-def match(
-    overlap: Overlap, compatible: jax.Array, crowd: jax.Array, ignored: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def match(overlap: Overlap, compatible: jax.Array, crowd: jax.Array, ignored: jax.Array) -> tuple[jax.Array, jax.Array]:
     """COCO's matching: detections take, from the best on, the true instance of the highest IoU that is left.
 
     An instance that counts goes before all that are ignored; a crowd may be taken any number of times.
@@ -119,9 +117,7 @@ def match(
     return jnp.moveaxis(taken, 0, 1), jnp.moveaxis(excused, 0, 1)
 
 
-def _areas(
-    mask: jax.Array, instance: jax.Array, size: jax.Array, slots: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _areas(mask: jax.Array, instance: jax.Array, size: jax.Array, slots: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pixels in both int32 [B, D, N], of detections [B, D] and of true instances [B, N]; a band of rows at a time."""
     batch, detections, height, width = mask.shape
     chex.assert_shape(instance, (batch, height, width, None))

@@ -1,7 +1,7 @@
 """Panoptic quality: how well segments are found (RQ) and how well those that are found are outlined (SQ).
 
-Kirillov, He, Girshick, Rother, Dollar. Panoptic Segmentation. CVPR 2019, arXiv:1801.00868, section 4. The rules for void
-and crowds are those of cocodataset/panopticapi, panopticapi/evaluation.py.
+Kirillov, He, Girshick, Rother, Dollar. Panoptic Segmentation. CVPR 2019, arXiv:1801.00868, section 4. The rules for
+void and crowds are those of cocodataset/panopticapi, panopticapi/evaluation.py.
 
 Shape legend: B batch, H height, W width, L layers, N true instances, P predicted segments, K classes, S true segments.
 """
