@@ -24,12 +24,11 @@ def id_layers(masks: np.ndarray | Sequence[np.ndarray], size: tuple[int, int] | 
       size: height and width; needed for a sequence of no masks.
 
     Returns:
-      uint8 [H, W, L], uint16 for more than 255 masks, L >= 1: k in some layer where `masks[k - 1]` is true, 0 elsewhere.
-      Instances without a pixel are in no layer.
+      uint8 [H, W, L], uint16 for more than 255 masks, L >= 1: k in some layer where `masks[k - 1]` is true, 0 in the
+      others. Instances without a pixel are in no layer.
     """
-    height, width = (
-        size if size is not None else np.shape(masks)[1:] if isinstance(masks, np.ndarray) else masks[0].shape
-    )
+    if size is None:
+        size = masks.shape[1:] if isinstance(masks, np.ndarray) else masks[0].shape
     boxes = [_box(np.asarray(mask, bool)) for mask in masks]
     neighbours = _overlaps(masks, boxes)
     layer_of: dict[int, int] = {}
@@ -38,7 +37,7 @@ def id_layers(masks: np.ndarray | Sequence[np.ndarray], size: tuple[int, int] | 
             taken = {layer_of[other] for other in neighbours[k] if other in layer_of}
             layer_of[k] = min(set(range(len(taken) + 1)) - taken)
     layers = max(layer_of.values(), default=0) + 1
-    numbers = np.zeros((height, width, layers), np.uint8 if len(boxes) <= 255 else np.uint16)
+    numbers = np.zeros((*size, layers), np.uint8 if len(boxes) <= 255 else np.uint16)
     for k, layer in layer_of.items():
         numbers[..., layer][boxes[k]][np.asarray(masks[k], bool)[boxes[k]]] = k + 1
     return numbers
