@@ -93,7 +93,7 @@ def test_recorded_scores_of_pycocotools():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_instances_score_as_in_pycocotools(seed: int):
-    pytest.importorskip("pycocotools")
+    pytest.importorskip("pycocotools.mask")
     content, detections = instances(seed, images=9, most=MOST)
     results = scored(METRICS, update_one, singles_of(content, detections))
     for kind in METRICS:
