@@ -49,6 +49,7 @@ setup(
             "beartype",
             "scikit-learn",
             "imagecodecs>=2024.12",
+            "pycocotools>=2.0.10",
         ],
         "prepare": ["tensorflow-cpu>=2.21"],
         "eval": ["pycocotools", "scikit-image", "surface-distance"],

@@ -11,7 +11,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.core.schema import FEATURES, IGNORE, IMAGE, LABEL, SAMPLE, SIZE, VALID
+from segjax.core.schema import (
+    CATEGORY,
+    FEATURES,
+    IGNORE,
+    IMAGE,
+    INSTANCE,
+    INSTANCE_AREA,
+    INSTANCE_BOX,
+    INSTANCE_CLASS,
+    INSTANCE_CROWD,
+    INSTANCE_VALID,
+    LABEL,
+    PART,
+    POINT_VALID,
+    POINTS,
+    SAMPLE,
+    SIZE,
+    VALID,
+)
 
 HEIGHT, WIDTH = "height", "width"
 
@@ -33,6 +51,16 @@ class Kind(NamedTuple):
 KINDS = {
     IMAGE: Kind((HEIGHT, WIDTH, "channel"), "image"),
     LABEL: Kind((HEIGHT, WIDTH), "label", IGNORE),
+    INSTANCE: Kind((HEIGHT, WIDTH, "layer"), "label"),
+    INSTANCE_CLASS: Kind(("instance",)),
+    INSTANCE_VALID: Kind(("instance",)),
+    INSTANCE_CROWD: Kind(("instance",)),
+    INSTANCE_AREA: Kind(("instance",)),
+    INSTANCE_BOX: Kind(("instance", "coordinate")),
+    POINTS: Kind(("point", "coordinate")),
+    POINT_VALID: Kind(("point",)),
+    PART: Kind(("point",)),
+    CATEGORY: Kind(),
     SIZE: Kind(("side",)),
     VALID: Kind(),
     SAMPLE: Kind(),

@@ -15,6 +15,16 @@ from segjax.core.errors import ConfigError
 IMAGE = "image"  # uint8, uint16 or float32 [B, H, W, C], raw pixel values
 LABEL = "label"  # uint8 or int32 [B, H, W], class ids, IGNORE where void
 VALID = "valid"  # bool [B], false for the padding of the last evaluation batch
+INSTANCE = "instance"  # uint8, uint16 beyond 255 slots [B, H, W, L], id layers: slot + 1 of what covers the pixel, or 0
+INSTANCE_CLASS = "instance_class"  # int32 [B, N], class of each slot
+INSTANCE_VALID = "instance_valid"  # bool [B, N], whether the slot holds an instance
+INSTANCE_CROWD = "instance_crowd"  # bool [B, N], many objects as one: in no loss; in metrics as COCO has it
+INSTANCE_AREA = "instance_area"  # float32 [B, N], the annotation's, pixels of the original image; in evaluation
+INSTANCE_BOX = "instance_box"  # float32 [B, N, 4], x0, y0, x1, y1; pixel j spans j to j + 1
+POINTS = "points"  # float32 [B, P, C], coordinates first
+POINT_VALID = "point_valid"  # bool [B, P]
+PART = "part"  # int32 [B, P], part of each point
+CATEGORY = "category"  # int32 [B], of each shape
 SIZE = "size"  # int32 [B, 2], height and width of the image itself; below and right of it is padding
 SAMPLE = "sample"  # int32 [B], place in the split: in evaluation, and where `config.train.cache_features` asks for it
 NAME = "name"  # list of B str, in evaluation; stays on the host
@@ -90,6 +100,10 @@ class DatasetInfo:
       void_class: the class that means "none of the others", where the network has an output for it: such pixels are
         written, and scored, as IGNORE. None where it has not.
       resize: the size the network is shown images at; None: their own.
+      things: the classes that have instances, in order; empty where none has.
+      layers: L of the id layers; 0 where there are no instances.
+      max_instances: the most instances of an image.
+      categories: of shapes, (name, its parts' classes), for parts of point clouds.
 
     Raises:
       ConfigError: an unknown channel order, or `bgr` of images without three channels; a void class that is no class.
@@ -105,6 +119,10 @@ class DatasetInfo:
     channel_order: str = "rgb"
     void_class: int | None = None
     resize: Resize | None = None
+    things: tuple[int, ...] = ()
+    layers: int = 0
+    max_instances: int = 0
+    categories: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self):
         if self.channel_order not in CHANNEL_ORDERS:
@@ -113,6 +131,9 @@ class DatasetInfo:
             raise ConfigError(f"channel_order: bgr is an order of 3 channels, the images have {self.channels}.")
         if self.void_class is not None and not 0 <= self.void_class < len(self.classes):
             raise ConfigError(f"void_class: {self.void_class} is none of the classes 0..{len(self.classes) - 1}.")
+        for thing in self.things:
+            if not 0 <= thing < len(self.classes):
+                raise ConfigError(f"things: {thing} is none of the classes 0..{len(self.classes) - 1}.")
 
     @property
     def num_classes(self) -> int:
@@ -138,4 +159,8 @@ class DatasetInfo:
             channel_order=record.get("channel_order", "rgb"),
             void_class=record.get("void_class"),
             resize=resize,
+            things=tuple(record.get("things", ())),
+            layers=record.get("layers", 0),
+            max_instances=record.get("max_instances", 0),
+            categories=tuple((name, tuple(parts)) for name, parts in record.get("categories", ())),
         )

@@ -69,10 +69,10 @@ class Engine:
         Raises:
           ModelError: a network of another number of classes.
         """
-        if model.num_classes != info.num_classes:
+        if model.num_classes != task.num_classes_of(info):
             raise ModelError(
-                f"the network has num_classes={model.num_classes}, data set {info.name!r} has {info.num_classes} "
-                "classes; they must be the same."
+                f"the network has num_classes={model.num_classes}, data set {info.name!r} has "
+                f"{task.num_classes_of(info)} classes; they must be the same."
             )
         self.model, self.variables, self.info, self.task = model, variables, info, task
         self.view = make_view(task.name)

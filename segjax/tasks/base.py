@@ -32,6 +32,10 @@ class Task:
     name: ClassVar[str]
     score: ClassVar[str]
 
+    def num_classes_of(self, info: DatasetInfo) -> int:
+        """The number of classes that the network has."""
+        return info.num_classes
+
     def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
         """What a batch from the host holds, besides what the pipeline adds (`data.pipeline.batch_fields`).
 

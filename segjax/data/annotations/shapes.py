@@ -1,9 +1,7 @@
 """Shapes to pixels, each by the rule of the tool whose shapes they are.
 
-`polygon`, `box` and `run_lengths` are the rule of COCO's mask code, which CVAT's own mask export uses too. The rule is
-written out here, and not imported, because two formats need it in every installation, it is short, and COCO's C code
-trusts its input: counts and coordinates of a damaged file make it allocate or write what they say. The tests hold it to
-COCO's code pixel for pixel. `drawn` is Pillow, as in labelme; `ellipse` is OpenCV, as in CVAT.
+`polygon`, `box` and `run_lengths` are the rule of COCO's mask code, see `segjax.core.rle`; CVAT's own mask export uses
+it too. `drawn` is Pillow, as in labelme; `ellipse` is OpenCV, as in CVAT.
 """
 
 from __future__ import annotations
@@ -16,12 +14,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from segjax.core import rle
+from segjax.core.errors import DataError
 from segjax.data.annotations.tally import Dropped, Tally
 
-_SUBPIXELS = 5  # COCO walks the outline on a grid this much finer
-_CHUNK = 1 << 20  # outline points held at once
 _FAR = 100  # coordinates beyond this many image sizes are a fault of the file
-_COMPRESSED = range(48, 48 + 64)  # the characters of compressed run lengths
 
 
 class Region(NamedTuple):
@@ -64,11 +61,7 @@ def union(regions: Sequence[Region], size: tuple[int, int]) -> Region:
 
 
 def polygon(points: np.ndarray, size: tuple[int, int]) -> Region:
-    """COCO's polygon: float [N, 2] of x, y -> the pixels it covers.
-
-    The corners are rounded to fifths of a pixel, the outline is walked there, and where it passes the middle of a
-    column, the column changes between outside and inside (even-odd). Source: rleFrPoly of cocodataset/cocoapi,
-    common/maskApi.c.
+    """COCO's polygon: float [N, 2] of x, y -> the pixels it covers; the rule is that of `rle.outline`.
 
     Raises:
       Dropped: fewer than 3 points, or no pixel.
@@ -77,17 +70,12 @@ def polygon(points: np.ndarray, size: tuple[int, int]) -> Region:
         raise Dropped("polygon with fewer than 3 points", f"{len(points)} points")
     check_reach(points, size)
     height, width = size
-    corners = np.trunc(_SUBPIXELS * points + 0.5).astype(np.int64)
-    edges = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1)
-    parts = np.cumsum(_lengths(edges)) // _CHUNK
-    columns, rows = np.concatenate(
-        [_crossings(edges[parts == part], height, width) for part in np.unique(parts)], axis=1
-    )
-    if not len(columns):
+    positions = rle.outline(points, size)
+    if not len(positions):
         raise Dropped(_empty_kind(points, size), _spot(points))
-    left, right = int(columns.min()), int(columns.max()) + 1
-    # Positions count down the columns. One at a column's end is the next one's start, and there comes in pairs.
-    changes = np.bincount((columns - left) * height + rows, minlength=(right - left) * height)
+    left, right = int(positions.min()) // height, min(int(positions.max()) // height + 1, width)
+    # One at a column's end is the next one's start, and there comes in pairs.
+    changes = np.bincount(positions - left * height, minlength=(right - left) * height)
     inside = np.logical_xor.accumulate((changes[: (right - left) * height] & 1).astype(bool))
     return _with_pixels(Region(0, left, inside.reshape(right - left, height).T), points, size)
 
@@ -147,36 +135,17 @@ def run_lengths(counts: object, size: object, *, by_rows: bool = False) -> np.nd
       Dropped: `counts` or `size` is something else, or the runs do not fill the size.
     """
     if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(_whole(value) and value > 0 for value in size):
-        raise Dropped("RLE without a size", _brief(size))
+        raise Dropped("RLE without a size", rle.brief(size))
     height, width = size
-    runs = decompress(counts) if isinstance(counts, str) else counts
+    try:
+        runs = rle.decompress(counts) if isinstance(counts, str) else counts
+    except DataError as error:
+        raise Dropped("RLE that is damaged", str(error)) from error
     if not isinstance(runs, list) or not all(_whole(run) and run >= 0 for run in runs):
-        raise Dropped("RLE that is damaged", f"counts {_brief(counts)}")
+        raise Dropped("RLE that is damaged", f"counts {rle.brief(counts)}")
     if sum(runs) != height * width:
         raise Dropped("RLE of another size", f"runs of {sum(runs)} pixels, size {height}x{width} (height x width)")
-    flat = np.repeat(np.arange(len(runs)) & 1, runs).astype(bool)
-    return flat.reshape(height, width) if by_rows else flat.reshape(width, height).T
-
-
-def decompress(text: str) -> list[int]:
-    """The counts of COCO's compressed string: 5 bits a character from 48 on, the sixth says that more follow; from the
-    fourth count on, the difference to the one before the last is stored. Source: rleFrString of common/maskApi.c."""
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character)
-        if code not in _COMPRESSED or shift > 60:
-            raise Dropped("RLE that is damaged", f"counts {_brief(text)}")
-        value |= (code - 48 & 0x1F) << shift
-        shift += 5
-        if not code - 48 & 0x20:
-            if code - 48 & 0x10:
-                value -= 1 << shift
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise Dropped("RLE that is damaged", f"counts {_brief(text)}")
-    return counts
+    return rle.decode(runs, (width, height)).T if by_rows else rle.decode(runs, (height, width))
 
 
 def points_array(values: object) -> np.ndarray:
@@ -186,9 +155,9 @@ def points_array(values: object) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         array = np.zeros(())
     if array.ndim != 2 or array.shape[1] != 2 or not len(array):
-        raise Dropped("coordinates that are not pairs of numbers", _brief(values))
+        raise Dropped("coordinates that are not pairs of numbers", rle.brief(values))
     if not np.isfinite(array).all():
-        raise Dropped("coordinates that are not finite", _brief(values))
+        raise Dropped("coordinates that are not finite", rle.brief(values))
     return array
 
 
@@ -196,39 +165,6 @@ def check_reach(points: np.ndarray, size: tuple[int, int]) -> None:
     """Dropped when a coordinate lies so far away that only a damaged file has it."""
     if not np.isfinite(points).all() or np.abs(points).max() > _FAR * sum(size):
         raise Dropped("shape outside the image", _spot(points))
-
-
-def _lengths(edges: np.ndarray) -> np.ndarray:
-    """Steps of each edge x0, y0, x1, y1 [N, 4] along its longer direction, ends included."""
-    return np.abs(edges[:, 2:] - edges[:, :2]).max(axis=1) + 1
-
-
-def _crossings(edges: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[2, M]: columns whose middle the edges pass, and the rows, 0..height, at which they do."""
-    count = _lengths(edges)
-    delta = edges[:, 2:] - edges[:, :2]
-    flat = np.abs(delta[:, 0]) >= np.abs(delta[:, 1])  # one point for each x, or else for each y
-    back = np.where(flat, delta[:, 0], delta[:, 1]) < 0
-    start, end = (
-        np.where(back[:, None], edges[:, 2:], edges[:, :2]),
-        np.where(back[:, None], edges[:, :2], edges[:, 2:]),
-    )
-    along = np.where(flat, start[:, 0], start[:, 1])
-    across = np.where(flat, start[:, 1], start[:, 0])
-    rise = np.where(flat, end[:, 1] - start[:, 1], end[:, 0] - start[:, 0])
-    slope = rise / np.maximum(count - 1, 1)
-    edge = np.repeat(np.arange(len(edges)), count)
-    step = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    major = along[edge] + step
-    minor = np.trunc(across[edge] + slope[edge] * step + 0.5).astype(np.int64)
-    x, y = np.where(flat[edge], major, minor), np.where(flat[edge], minor, major)
-    lower = np.minimum(x[1:], x[:-1])
-    middle = _SUBPIXELS // 2
-    passed = (edge[1:] == edge[:-1]) & (x[1:] != x[:-1]) & (lower % _SUBPIXELS == middle)
-    columns = lower[passed] // _SUBPIXELS
-    rows = -((middle - np.minimum(y[1:], y[:-1])[passed]) // _SUBPIXELS)  # rounded up
-    within = (columns >= 0) & (columns < width)
-    return np.stack([columns[within], np.clip(rows[within], 0, height)])
 
 
 def _with_pixels(region: Region, points: np.ndarray, size: tuple[int, int]) -> Region:
@@ -250,8 +186,3 @@ def _spot(points: np.ndarray) -> str:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

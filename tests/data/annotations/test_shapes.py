@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_sets import shared
 
+from segjax.core import rle
 from segjax.data.annotations import shapes
 from segjax.data.annotations.tally import Dropped, Tally
 
@@ -50,7 +51,7 @@ def test_polygons_are_cocos_pixel_for_pixel(reference, grid: int) -> None:
 
 
 def test_long_outlines_are_walked_in_parts(reference, monkeypatch) -> None:
-    monkeypatch.setattr(shapes, "_CHUNK", 64)
+    monkeypatch.setattr(rle, "_CHUNK", 64)
     points = np.random.default_rng(0).uniform(0, 40, (30, 2))
     expected = reference.decode(reference.frPyObjects([points.ravel().tolist()], 40, 40))[..., 0] > 0
     np.testing.assert_array_equal(by_rule(points, (40, 40)), expected)
