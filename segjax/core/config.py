@@ -215,7 +215,7 @@ class Log:
 class Config:
     name: str = option("run", "the default workdir is runs/NAME")
     seed: int = option(0, "of parameters, sampling and augmentation", minimum=0)
-    task: str = option("semantic", "kind of segmentation", choices=("semantic",))
+    task: str = option("semantic", "kind of segmentation", choices=("semantic", "instance", "panoptic", "points"))
     model: Model = dataclasses.field(default_factory=Model)
     init: Init = dataclasses.field(default_factory=Init)
     data: Data = dataclasses.field(default_factory=Data)

@@ -17,7 +17,7 @@ from typing import Any
 from segjax.core.errors import ModelError, suggest
 
 _MODELS = Path(__file__).parent.parent / "models"
-TASKS = ("semantic",)
+TASKS = ("semantic", "instance", "panoptic", "points")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,19 @@ NAME = "name"  # list of B str, in evaluation; stays on the host
 LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution
 AUX_LOGITS = "aux_logits"  # tuple of the same (train only)
 BORDER_LOGITS = "border_logits"  # float32 [B, H, W, N], N logits of "classes meet here" (train only)
+# Two-stage detectors; A anchors, S sampled regions, F of them for masks, K classes:
+RPN_LOGITS = "rpn_logits"  # float32 [B, A]
+RPN_DELTAS = "rpn_deltas"  # float32 [B, A, 4]
+ANCHORS = "anchors"  # float32 [A, 4]
+ROI_BOX = "roi_box"  # float32 [B, S, 4]
+ROI_ROLE = "roi_role"  # int8 [B, S], 1 foreground, 0 background, -1 not sampled (train only)
+ROI_MATCH = "roi_match"  # int32 [B, S], slot of the instance (train only)
+BOX_LOGITS = "box_logits"  # float32 [B, S, K + 1], background last
+BOX_DELTAS = "box_deltas"  # float32 [B, S, K, 4]
+MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]
+# Centres and offsets:
+CENTER = "center"  # float32 [B, h, w, 1]
+OFFSET = "offset"  # float32 [B, h, w, 2]
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 
 IGNORE = 255

@@ -26,12 +26,12 @@ from segjax.ops.enlarged import Enlarged, left_small, whole
 from segjax.ops.formulation import formulations
 from tests.contract import golden
 
-VARIANTS = [f"{entry.name}/{variant}" for entry in entries() for variant in entry.variants]
+VARIANTS = [f"{entry.name}/{variant}" for entry in entries("semantic") for variant in entry.variants]
 TESTS = [name for name in VARIANTS if name.endswith("/test")]
-DEFAULTS = [f"{entry.name}/{entry.variants[0]}" for entry in entries()]
+DEFAULTS = [f"{entry.name}/{entry.variants[0]}" for entry in entries("semantic")]
 MARKED = [name if name in TESTS + DEFAULTS else pytest.param(name, marks=pytest.mark.further) for name in VARIANTS]
 CLASSES = 5
-PAPER_CLASSES = {entry.name: entry.input[2] for entry in entries()}
+PAPER_CLASSES = {entry.name: entry.input[2] for entry in entries("semantic")}
 FIGURES = read_figures()
 
 # (name, classes, channels, trainable parameters, whose figure)

@@ -1,0 +1,1 @@
+"""Panoptic segmentation: a class for every pixel, and an instance for every pixel of a thing."""

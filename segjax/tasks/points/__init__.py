@@ -1,0 +1,1 @@
+"""Part segmentation of point clouds: a part for every point."""
