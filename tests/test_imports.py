@@ -31,6 +31,7 @@ ALLOWED = {
         "postprocess",
         "models.base",
         "data.augment",
+        "data.options",
         "inference.draw",
         "report.charts",
         "report.tables",

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from segjax.convert.mapping import fill, matched
     from segjax.convert.presets import find_preset
     from segjax.convert.read import read_weights
-    from segjax.core.config import from_dict, set_text, to_dict
+    from segjax.core.config import best_metric, from_dict, set_text, to_dict
     from segjax.core.errors import ConfigError
     from segjax.core.lock import owned
     from segjax.core.registry import create_model
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     rest = {name: value for name, value in variables.items() if name != "params"}
     state = TrainState(np.int32(0), variables["params"], rest, opt_state={"none": np.int32(0)})
     with owned(args.out):
-        checkpointer = Checkpointer(args.out, config=to_dict(config), info=info, resume=False)
+        checkpointer = Checkpointer(args.out, config=to_dict(config), info=info, best=best_metric(config), resume=False)
         checkpointer.save(0, state, iterator=None)
         checkpointer.close()
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -19,6 +19,7 @@ VERBS = {
     "predict": "label images with a checkpoint",
     "convert": "turn other people's weights into a checkpoint",
     "models": "list the networks",
+    "config": "show the keys of a config",
     "plan": "compile a run for devices that are not there: memory, time, what is in its way",
     "benchmark": "time a config's programs on the devices that are there",
     "data": "import, prepare, check or show a data set",

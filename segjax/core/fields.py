@@ -117,6 +117,11 @@ def axes_of(key: str) -> tuple[str, ...]:
     return KINDS[key].axes if key in KINDS else ()
 
 
+def moves_as_label(key: str) -> bool:
+    """Whether the key's array [B, H, W, ...] holds labels or ids of pixels."""
+    return key in KINDS and KINDS[key].moves == "label"
+
+
 def cut(array: np.ndarray, field: Field, corner: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The window at `corner` (row, column) of an array, at the field's shape; `fill` beyond the array's end.
 

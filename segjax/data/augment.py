@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from segjax.core.config import Augment
 from segjax.core.errors import ConfigError
-from segjax.core.fields import KINDS
+from segjax.core.fields import KINDS, moves_as_label
 from segjax.core.schema import IMAGE, SIZE, DatasetInfo
 from segjax.data.geometry import View, random_view
+from segjax.data.options import Augment
 
 Batch = Mapping[str, jax.Array]
 
@@ -79,7 +79,7 @@ def make_train_transform(
         image = jnp.where(inside[..., None], normalize(image, info.mean, info.std, info.channel_order), 0.0)
         moved = {name: value for name, value in batch.items() if name != SIZE}
         for name, value in moved.items():
-            if name in KINDS and KINDS[name].moves == "label":
+            if moves_as_label(name):
                 value = view.label(value)
                 kept = inside.reshape(*inside.shape, *(1,) * (value.ndim - 3))
                 moved[name] = jnp.where(kept, value, jnp.asarray(KINDS[name].fill, value.dtype))

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.core.config import CRF
 from segjax.core.errors import ConfigError
 from segjax.core.schema import DatasetInfo
 from segjax.ops.crf.features import bilateral_features
 from segjax.ops.crf.filter import Filter, apply_filter, build_filter, build_gaussian
 from segjax.ops.crf.per_device import per_device
 from segjax.ops.geometry import inside
+from segjax.tasks.semantic.config import CRF
 
 _RANGE = {"uint8": 255.0, "uint16": 65535.0}
 _SMALLEST = 1e-20  # of a normalisation's sum

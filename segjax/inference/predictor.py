@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.core.config import CRF, Config, from_dict
+from segjax.core.config import Config, from_dict
 from segjax.core.errors import ConfigError, SizeError
 from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, LOGITS, SIZE, DatasetInfo
@@ -33,6 +33,7 @@ from segjax.parallel.sharding import replicated
 from segjax.postprocess.semantic import labels_of, probabilities_of
 from segjax.tasks import make_task
 from segjax.tasks.base import Batch, Predictions
+from segjax.tasks.semantic.config import CRF
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.tasks.semantic.view import PROBABILITIES
 from segjax.training.checkpoint import Saved, read_checkpoint

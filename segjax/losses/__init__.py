@@ -1,38 +1,36 @@
-"""Losses by name. Each returns unreduced values and their weights; see `segjax.losses.base` for the contract."""
+"""Losses by name, each in the file of that name; they return unreduced values and weights (`segjax.losses.base`).
+
+Nothing heavy is imported before a loss is asked for, so that configs can be checked against the names.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from segjax.core.errors import ConfigError, suggest
-from segjax.losses.base import Loss
-from segjax.losses.bootstrapped import Bootstrapped
-from segjax.losses.boundary import Boundary
-from segjax.losses.cross_entropy import CrossEntropy
-from segjax.losses.cross_entropy_dice import CrossEntropyDice
-from segjax.losses.dice import Dice
-from segjax.losses.focal import Focal
-from segjax.losses.focal_tversky import FocalTversky
-from segjax.losses.generalised_dice import GeneralisedDice
-from segjax.losses.lovasz_hinge import LovaszHinge
-from segjax.losses.lovasz_softmax import LovaszSoftmax
-from segjax.losses.ohem import OHEM
-from segjax.losses.tversky import Tversky
 
-LOSSES: dict[str, type[Loss]] = {
-    "bootstrapped": Bootstrapped,
-    "boundary": Boundary,
-    "cross_entropy": CrossEntropy,
-    "cross_entropy_dice": CrossEntropyDice,
-    "dice": Dice,
-    "focal": Focal,
-    "focal_tversky": FocalTversky,
-    "generalised_dice": GeneralisedDice,
-    "lovasz_hinge": LovaszHinge,
-    "lovasz_softmax": LovaszSoftmax,
-    "ohem": OHEM,
-    "tversky": Tversky,
+if TYPE_CHECKING:
+    from segjax.losses.base import Loss
+
+LOSSES = {
+    "bootstrapped": "Bootstrapped",
+    "boundary": "Boundary",
+    "cross_entropy": "CrossEntropy",
+    "cross_entropy_dice": "CrossEntropyDice",
+    "dice": "Dice",
+    "focal": "Focal",
+    "focal_tversky": "FocalTversky",
+    "generalised_dice": "GeneralisedDice",
+    "lovasz_hinge": "LovaszHinge",
+    "lovasz_softmax": "LovaszSoftmax",
+    "ohem": "OHEM",
+    "tversky": "Tversky",
 }
+"""{name, that of the file: the class in it}."""
+
+CLASS_WEIGHTS = ("none", "auto", "median_frequency", "enet_log")
+"""What `segjax.losses.class_weights` can count."""
 
 
 def get_loss(name: str, **constants: Any) -> Loss:
@@ -47,8 +45,9 @@ def get_loss(name: str, **constants: Any) -> Loss:
     """
     if name not in LOSSES:
         raise ConfigError(f"unknown loss {name!r}.{suggest(name, LOSSES)}")
-    fields = LOSSES[name].__dataclass_fields__
+    kind = getattr(importlib.import_module(f"segjax.losses.{name}"), LOSSES[name])
+    fields = kind.__dataclass_fields__
     for constant in constants:
         if constant not in fields:
             raise ConfigError(f"loss {name!r} has no constant {constant!r}.{suggest(constant, fields)}")
-    return LOSSES[name](**constants)
+    return kind(**constants)

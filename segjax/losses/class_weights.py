@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segjax.core.config import CLASS_WEIGHTS
 from segjax.core.errors import ConfigError, DataError, suggest
+from segjax.losses import CLASS_WEIGHTS
 
 
 def class_weights(
@@ -23,7 +23,7 @@ def class_weights(
     none: ones.
 
     Args:
-      kind: one of `segjax.core.config.CLASS_WEIGHTS`.
+      kind: one of `segjax.losses.CLASS_WEIGHTS`.
       pixel_counts: [K], pixels of each class, ignored pixels left out.
       image_counts: [K], the size of the images that contain each class: how many they are where all are of one size,
         else how many pixels they have (a common factor cancels in the median).

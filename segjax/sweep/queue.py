@@ -197,7 +197,7 @@ def train_command(spec: str, texts: Mapping[str, str]) -> Callable[[Variant, Pat
 
     def command(variant: Variant, workdir: Path) -> list[str]:
         keys = {"name": variant.config.name, **variant.overrides}
-        flags = {**texts, **{key: as_text(key, value) for key, value in keys.items()}}
+        flags = {**texts, **{key: as_text(key, value, variant.config.task) for key, value in keys.items()}}
         start = [sys.executable, "-m", "segjax.cli.main", "train", f"--config={spec}", f"--workdir={workdir}"]
         return [*start, "--resume", *(f"--config.{key}={text}" for key, text in flags.items())]
 

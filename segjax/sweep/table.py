@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from segjax.core.config import best_metric
 from segjax.core.files import write_text
 from segjax.core.jsonable import jsonable
 from segjax.sweep.queue import FAILED, RESULTS, Queue
@@ -31,7 +32,7 @@ def collect(queue: Queue) -> dict[str, Any]:
       `label`, `overrides` without the seed, `variants` (names), `seeds`, `done` (how many), `metrics`
       {name: {`mean`, `deviation`}}: the sample standard deviation, None of fewer than two.
     """
-    metric = queue.variants[0].config.checkpoint.best
+    metric = best_metric(queue.variants[0].config)
     variants = [_read(queue, variant, metric) for variant in queue.variants]
     settings: dict[str, list[dict[str, Any]]] = {}
     for record in variants:

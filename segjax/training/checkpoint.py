@@ -71,9 +71,7 @@ class Checkpointer:
     for a metric with `loss` in its name, larger for any other.
     """
 
-    def __init__(
-        self, workdir: str | Path, *, config: Mapping[str, Any], info: DatasetInfo, best: str = "miou", resume: bool
-    ):
+    def __init__(self, workdir: str | Path, *, config: Mapping[str, Any], info: DatasetInfo, best: str, resume: bool):
         """Looks at what `workdir` holds and writes nothing.
 
         Args:
@@ -155,6 +153,7 @@ class Checkpointer:
             model["ema"] = state.ema
         meta = {
             "config": self.config,
+            "best": self.best,
             "info": self.info.to_json(),
             "iterators": _gather(iterator),
             "leaves": _leaves(state),
@@ -376,7 +375,7 @@ def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | 
         def rank(step: int) -> tuple[float, int]:
             folder = directory / str(step)
             try:
-                return _rank(_read_metrics(folder), best or _read_meta(folder)["config"]["checkpoint"]["best"]), step
+                return _rank(_read_metrics(folder), best or _best_metric(_read_meta(folder))), step
             except (OSError, ValueError, KeyError):
                 return -math.inf, step
 
@@ -397,6 +396,11 @@ def _choose(directory: Path, which: int | str, best: str | None) -> tuple[int | 
         turn = f"trying step {rest[0]}" if rest else "there is no other"
         log.warning("checkpoint %s is damaged: %s; %s.", directory / str(step), reason, turn)
     return None, broken
+
+
+def _best_metric(meta: Mapping[str, Any]) -> str:
+    """The metric that ranks a run's steps; older checkpoints have it in their config alone."""
+    return meta["best"] if "best" in meta else meta["config"]["checkpoint"]["best"]
 
 
 def _release_threads(operation: str | None) -> None:

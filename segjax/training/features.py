@@ -19,11 +19,11 @@ from jax.sharding import PartitionSpec as P
 
 from segjax.core.errors import ConfigError
 from segjax.core.paths import named_leaves, path_name
-from segjax.core.schema import IMAGE, LABEL, SAMPLE, VALID
+from segjax.core.schema import IMAGE, SAMPLE, VALID
 from segjax.parallel.mesh import DATA, line_mesh
 from segjax.parallel.sharding import replicated
 from segjax.tasks.base import Task, Transform
-from segjax.training.forward import feature_key, forward
+from segjax.training.forward import feature_key, forward, is_feature
 from segjax.training.optim import frozen_mask
 from segjax.training.state import TrainState
 
@@ -85,7 +85,7 @@ class FeatureCache:
         self._encode: Any = None
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
-        """A batch of `train_batches(numbered=True)` -> {label, valid, features/..., and image where it is read}.
+        """A batch of `train_batches(numbered=True)` -> its labels, valid, features/..., and image where it is read.
 
         Raises:
           ConfigError: where what all samples need is more than this machine's memory.
@@ -113,7 +113,7 @@ class FeatureCache:
             self._own, self._encode = {}, None  # the device's memory back
 
     def _encoded(self, own: Mapping[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
-        """What could be kept: label, image, every stage. All of the network is traced; the compiler drops the rest."""
+        """What could be kept: labels, image, every stage. All of the network is traced; the compiler drops the rest."""
 
         def leaf(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
             name = path_name(path)
@@ -123,7 +123,8 @@ class FeatureCache:
         if self._transform is not None:
             batch = self._transform(jax.random.key(0), batch)
         features = self._model.apply(variables, batch[IMAGE], method="encode")
-        return {LABEL: batch[LABEL], IMAGE: batch[IMAGE]} | {feature_key(key): value for key, value in features.items()}
+        kept = {key: value for key, value in batch.items() if key != VALID}
+        return kept | {feature_key(key): value for key, value in features.items()}
 
     def _read(self, made: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
         """The keys of `made` that training reads."""
@@ -134,7 +135,8 @@ class FeatureCache:
         model_state = {key: value for key, value in self._shapes.items() if key != "params"}
         traced = jax.make_jaxpr(outputs)(made, self._shapes["params"], model_state).jaxpr
         read = {var for equation in traced.eqns for var in equation.invars if not isinstance(var, Literal)}
-        return [key for key, var in zip(sorted(made), traced.invars) if key == LABEL or var in read]
+        dropped = [IMAGE, *(key for key in made if is_feature(key))]
+        return [key for key, var in zip(sorted(made), traced.invars) if key not in dropped or var in read]
 
     def _allocate(self, made: dict[str, jax.ShapeDtypeStruct]) -> None:
         shapes = {key: (len(self._met), *one.shape[1:]) for key, one in made.items()}

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from segjax.core.schema import FEATURES, IMAGE, LABEL
+from segjax.core.fields import moves_as_label
+from segjax.core.schema import FEATURES, IMAGE
 from segjax.ops.enlarged import left_small
 from segjax.tasks.base import Task
 
@@ -20,9 +21,14 @@ def feature_key(stride: int) -> str:
     return f"{_PREFIX}{stride}"
 
 
+def is_feature(key: str) -> bool:
+    """Whether it is such a key."""
+    return key.startswith(_PREFIX)
+
+
 def features_of(batch: Mapping[str, Any]) -> dict[int, Any]:
     """`{stage stride: features}` of a batch that has an encoder's features; of others, empty."""
-    return {int(key.removeprefix(_PREFIX)): value for key, value in batch.items() if key.startswith(_PREFIX)}
+    return {int(key.removeprefix(_PREFIX)): value for key, value in batch.items() if is_feature(key)}
 
 
 def forward(
@@ -35,7 +41,7 @@ def forward(
       task: says what the network takes of a batch.
       params, model_state: its variables.
       batch: the transformed batch, or features of `FeatureCache`, with which the network's method `decode` runs; the
-        image may then be missing, and `label` [B, H, W] gives its shape.
+        image may then be missing, and labels [B, H, W, ...] give its shape.
       key: typed PRNG key.
     """
     variables = {"params": params, **model_state}
@@ -43,7 +49,10 @@ def forward(
     options = {"train": True, "mutable": list(model_state), "rngs": rngs}
     with left_small():
         if features := features_of(batch):
-            images = batch[IMAGE] if IMAGE in batch else jnp.zeros((*batch[LABEL].shape, model.in_channels))
+            images = batch.get(IMAGE)
+            if images is None:
+                labels = next(value for name, value in batch.items() if moves_as_label(name))
+                images = jnp.zeros((*labels.shape[:3], model.in_channels))
             return model.apply(variables, images, features, method="decode", **options)
         args, kwargs = task.inputs(batch, train=True)
         return model.apply(variables, *args, **kwargs, **options)

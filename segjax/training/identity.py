@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.core.config import Config
 from segjax.core.errors import CheckpointError
 from segjax.core.schema import DatasetInfo
 
-IDENTITY = ("model", "data", "optim")
+IDENTITY = ("task", "model", "data", "optim")
 HOST_ONLY = ("data.root", "data.cache", "data.threads", "data.prefetch", "data.cache_decoded")
 """Keys of `IDENTITY` that may change between a run and its resumption: they do not touch the result."""
 
@@ -65,6 +66,7 @@ def check_leaves(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any
 
 def _first_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """The first differing key of the configs' identity, its value there and here."""
+    theirs = {"task": Config.task, **theirs}  # which a record from before there were several does not name
     flat_theirs, flat_ours = (dict(_flatten({k: c.get(k) for k in IDENTITY})) for c in (theirs, _jsoned(ours)))
     for key in [*flat_ours, *flat_theirs]:
         if key not in HOST_ONLY and flat_theirs.get(key) != flat_ours.get(key):

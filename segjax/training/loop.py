@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from segjax.core.cleanup import Cleanup
-from segjax.core.config import Config, to_dict
+from segjax.core.config import Config, best_metric, to_dict
 from segjax.core.errors import ConfigError
 from segjax.core.lock import owned
 from segjax.core.schema import DatasetInfo
@@ -97,9 +97,7 @@ def train(
         cleanup.enter_context(owned(workdir, active=first))
         mesh = make_mesh(config.parallel.data, config.parallel.spatial, config.parallel.fsdp)
         check_batch_size(settings.batch_size, mesh, accumulate=settings.accumulate)
-        checkpointer = Checkpointer(
-            workdir, config=to_dict(config), info=info, best=config.checkpoint.best, resume=resume
-        )
+        checkpointer = Checkpointer(workdir, config=to_dict(config), info=info, best=best_metric(config), resume=resume)
         cleanup.callback(checkpointer.close)
 
         # --- State: shapes first, then either a checkpoint's values or initial ones, made where they will live.
@@ -200,7 +198,7 @@ def train(
 
 
 def eval_line(step: int, scores: Mapping[str, Any]) -> str:
-    """`evaluation at step 40: miou 0.4312  ...`, the scores that are numbers."""
+    """`evaluation at step 40: NAME 0.4312  ...`, the scores that are numbers."""
     numbers = [f"{key} {float(value):.4f}" for key, value in scores.items() if np.ndim(value) == 0]
     return f"evaluation at step {step}: {'  '.join(numbers)}"
 

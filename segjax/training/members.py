@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.cleanup import Cleanup
-from segjax.core.config import Config, refuse_cached_features, to_dict
+from segjax.core.config import Config, best_metric, refuse_cached_features, to_dict
 from segjax.core.errors import ConfigError, SegjaxError
 from segjax.core.lock import owned
 from segjax.core.schema import DatasetInfo
@@ -115,9 +115,7 @@ def train_members(
         for one in members:
             cleanup.enter_context(owned(one.workdir))
         checkpointers = [
-            Checkpointer(
-                one.workdir, config=to_dict(one.config), info=info, best=one.config.checkpoint.best, resume=True
-            )
+            Checkpointer(one.workdir, config=to_dict(one.config), info=info, best=best_metric(one.config), resume=True)
             for one in members
         ]
         for checkpointer in checkpointers:

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.core.config import Augment
 from segjax.core.errors import ConfigError
 from segjax.core.schema import IGNORE, IMAGE, LABEL, SIZE, VALID, DatasetInfo
 from segjax.data.augment import make_train_transform, normalize, window_size
+from segjax.data.options import Augment
 
 MEAN, STD = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
 INFO = DatasetInfo("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)), mean=MEAN, std=STD)
@@ -241,7 +241,7 @@ def test_split_over_devices_it_needs_no_communication_and_gives_the_same():
     code = """
 import re, jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from segjax.core.config import Augment
+from segjax.data.options import Augment
 from segjax.core.schema import DatasetInfo
 from segjax.data.augment import make_train_transform
 info = DatasetInfo("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)))

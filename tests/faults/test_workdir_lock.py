@@ -221,7 +221,7 @@ def state():
 def written(tmp_path_factory, state) -> Path:
     """Steps 1 to 3, the first the best."""
     workdir = tmp_path_factory.mktemp("run")
-    checkpointer = Checkpointer(workdir, config=to_dict(config()), info=INFO, resume=False)
+    checkpointer = Checkpointer(workdir, config=to_dict(config()), info=INFO, best="miou", resume=False)
     for step in (1, 2, 3):
         checkpointer.save(step, state, iterator=None, metrics={"miou": 1 / step})
     checkpointer.close()
@@ -266,7 +266,7 @@ def test_a_data_set_of_other_classes(written: Path, tmp_path: Path) -> None:
         r"other classes: class 1 is 'right' there and 'middle' in the data set 'toy'; give the classes in the order"
     )
     with pytest.raises(CheckpointError, match=message):
-        Checkpointer(written, config=to_dict(config()), info=info, resume=True)
+        Checkpointer(written, config=to_dict(config()), info=info, best="miou", resume=True)
     members = [Member(config(), ToyNet(), ToyTask(), Stream(), workdir) for workdir in (tmp_path, written)]
     with pytest.raises(CheckpointError, match=message):
         train_members(

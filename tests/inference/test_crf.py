@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.core.config import CRF
 from segjax.core.errors import ConfigError, SizeError
 from segjax.core.schema import IGNORE
 from segjax.inference.crf import refine
 from segjax.inference.predictor import Predictor
 from segjax.ops.crf.mean_field import CRFParams, dense_crf
+from segjax.tasks.semantic.config import CRF
 from tests.inference.pixel_network import INFO, PixelNet, variables
 
 SETTINGS = CRF(

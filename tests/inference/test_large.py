@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.core.config import CRF, from_dict
+from segjax.core.config import from_dict
 from segjax.core.errors import DataError
 from segjax.core.registry import create_model
 from segjax.data.tiff import TiffReader
@@ -19,6 +19,7 @@ from segjax.inference import folder, label_writer
 from segjax.inference.folder import label_files
 from segjax.inference.large import LargeImages
 from segjax.inference.predictor import Predictor
+from segjax.tasks.semantic.config import CRF
 from tests.inference.pixel_network import INFO, PixelNet, images, variables
 
 

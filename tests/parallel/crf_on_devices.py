@@ -11,11 +11,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from segjax.core.config import CRF  # noqa: E402
 from segjax.inference.predictor import Predictor  # noqa: E402
 from segjax.nn.crf import CRFasRNN  # noqa: E402
 from segjax.parallel.mesh import make_mesh  # noqa: E402
 from segjax.parallel.sharding import batch_sharding  # noqa: E402
+from segjax.tasks.semantic.config import CRF  # noqa: E402
 from tests.inference.pixel_network import INFO, PixelNet, variables  # noqa: E402
 from tests.ops.sharded_cases import collectives  # noqa: E402
 

@@ -124,7 +124,7 @@ odd = to_global({"image": np.zeros((8, 6, 8, 3), np.uint8)}, mesh)["image"]
 record["odd height"] = list(odd.addressable_shards[0].data.shape)
 
 with tempfile.TemporaryDirectory() as workdir:
-    checkpointer = Checkpointer(workdir, config=to_dict(config()), info=INFO, resume=False)
+    checkpointer = Checkpointer(workdir, config=to_dict(config()), info=INFO, best="miou", resume=False)
     checkpointer.save(2, fsdp, iterator=None)
     checkpointer.close()
     elsewhere = abstract_state(VARIABLES, TX, make_mesh(data=1, spatial=2, devices=jax.devices()[:2]), ema=True)

@@ -40,7 +40,7 @@ def template(mesh):
 
 
 def _open(workdir: Path, *, resume: bool = True, info: DatasetInfo = INFO, **parts) -> Checkpointer:
-    return Checkpointer(workdir, config=to_dict(config(**parts)), info=info, resume=resume)
+    return Checkpointer(workdir, config=to_dict(config(**parts)), info=info, best="miou", resume=resume)
 
 
 def _shifted(state, by: float):

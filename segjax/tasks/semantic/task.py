@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from segjax.core.config import Augment, Config
+from segjax.core.config import Config
 from segjax.core.errors import ConfigError, suggest
 from segjax.core.fields import Fields, labelled_image
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LABEL, LOGITS, SIZE, VALID, DatasetInfo
 from segjax.data.augment import make_train_transform, window_size
-from segjax.losses import Loss, get_loss
+from segjax.data.options import Augment
+from segjax.losses import get_loss
+from segjax.losses.base import Loss
 from segjax.losses.border import border_loss
 from segjax.losses.class_weights import class_weights
 from segjax.losses.columns import row_sums
@@ -28,6 +30,7 @@ from segjax.metrics.confusion import VOIDS, ConfusionMatrix
 from segjax.ops.enlarged import Enlarged, whole
 from segjax.postprocess.semantic import labels_of
 from segjax.tasks.base import Batch, Outputs, Task, Transform
+from segjax.tasks.semantic.config import SCORE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ class SemanticTask(Task):
     augment: Augment = Augment()
 
     name: ClassVar[str] = "semantic"
-    score: ClassVar[str] = "miou"
+    score: ClassVar[str] = SCORE
 
     def __post_init__(self):
         if isinstance(self.loss_name, str):
