@@ -1,10 +1,9 @@
 """An ablation of the quickstart, shorter and smaller: learning rate and weight decay, two seeds each, eight runs.
 
-    segjax sweep --config=configs/sweeps/quickstart.py --vmap     # one program
     segjax sweep --config=configs/sweeps/quickstart.py --jobs=2   # two processes at a time
 
-One of them alone: segjax train --config=configs/sweeps/quickstart.py --config.optim.learning_rate=0.01. What one
-program saves is in docs/sweeps.md; the scores of this sweep have not been measured.
+One of them alone: segjax train --config=configs/sweeps/quickstart.py --config.optim.learning_rate=0.01. The scores of
+this sweep have not been measured.
 """
 
 from ml_collections import ConfigDict

@@ -113,7 +113,7 @@ class Loss:
           labels: int [B, H, W]; anything outside 0..K-1 is ignored.
           valid: bool [B, H, W], false at pixels that do not count.
           class_weights: float [K], or None for ones.
-          label_smoothing: share of the target spread evenly over all classes, in [0, 1); may be traced.
+          label_smoothing: share of the target spread evenly over all classes, in [0, 1).
 
         Returns:
           values, weights: float32, each [B, H, W] or, for an `ImageLoss`, [B].
@@ -121,12 +121,11 @@ class Loss:
         Raises:
           ConfigError: label smoothing outside [0, 1), or asked of a loss that has none.
         """
-        known = isinstance(label_smoothing, int | float)
-        if known and not 0.0 <= label_smoothing < 1.0:
+        if not 0.0 <= label_smoothing < 1.0:
             raise ConfigError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1")
-        if (not known or label_smoothing) and not self.smooths:
-            name, shown = type(self).__name__, label_smoothing if known else "above 0 in a member of the sweep"
-            raise ConfigError(f"label_smoothing is {shown}, but {name} has no smoothed form: set it to 0")
+        if label_smoothing and not self.smooths:
+            name = type(self).__name__
+            raise ConfigError(f"label_smoothing is {label_smoothing}, but {name} has no smoothed form: set it to 0")
         num_classes = logits.shape[-1]
         counted = counted_pixels(labels, valid, num_classes)
         # Masking before the arithmetic, not only after, keeps 0 * inf out of the gradient.

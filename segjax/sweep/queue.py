@@ -24,7 +24,8 @@ from segjax.core.config import as_text, to_dict
 from segjax.core.errors import ConfigError, StorageError
 from segjax.core.files import write_text
 from segjax.core.lock import holder
-from segjax.sweep.variants import Variant, flatten
+from segjax.core.options import flatten
+from segjax.sweep.variants import Variant
 
 RUNS, LOCKS, RECORD = "runs", "locks", "sweep.json"
 RESULTS, FAILED = "results.json", "failed.json"

@@ -1,10 +1,10 @@
-"""The variants of a sweep, and which of them one program can train together."""
+"""The variants of a sweep."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from segjax.core.config import (
@@ -18,12 +18,6 @@ from segjax.core.config import (
     to_dict,
 )
 from segjax.core.errors import ConfigError
-
-SHARED = re.compile(
-    r"name|seed|optim\.(learning_rate|weight_decay)|loss\.(label_smoothing|class_weights|aux_weight|border_weight)"
-    r"|model\.options\.\w*drop\w*"
-)
-"""Keys in which the members of one program may differ: numbers that it takes as arguments, not shapes."""
 
 _NAME = re.compile(r"[\w.,=+-]+")
 
@@ -99,50 +93,6 @@ def _variant(position: int, item: Any, spec: str, texts: Mapping[str, str]) -> V
         return Variant(name, dict(overrides), from_dict(record))
     except ConfigError as error:
         raise ConfigError(f"sweep: variant {name!r}: {error}") from error
-
-
-def groups(variants: Sequence[Variant]) -> list[list[Variant]]:
-    """The variants in sets that one program can train, in their order."""
-    found: dict[str, list[Variant]] = {}
-    for variant in variants:
-        found.setdefault(repr(_program(variant)), []).append(variant)
-    return list(found.values())
-
-
-def check_one_program(variants: Sequence[Variant]) -> None:
-    """ConfigError that names the first key in which variants differ and members of one program may not."""
-    first = _program(variants[0])
-    for variant in variants[1:]:
-        other = _program(variant)
-        for key in [*first, *other]:
-            if first.get(key) != other.get(key):
-                raise ConfigError(
-                    f"--vmap: config.{key} is {first.get(key)!r} in {variants[0].name!r} and {other.get(key)!r} in "
-                    f"{variant.name!r}: other shapes or another program; leave --vmap out, or take --vmap=groups."
-                )
-
-
-def differing(variants: Sequence[Variant]) -> dict[str, list[Any]]:
-    """{key: one value a variant} of the shared program's keys in which the variants differ, names left out."""
-    flat = [dict(flatten(to_dict(variant.config))) for variant in variants]
-    keys = dict.fromkeys(key for record in flat for key in record if SHARED.fullmatch(key) and key != "name")
-    columns = {key: [record.get(key) for record in flat] for key in keys}
-    return {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
-
-
-def _program(variant: Variant) -> dict[str, Any]:
-    """What a variant's program is made of: all keys but those of `SHARED`, and whether it has a border loss."""
-    program = {key: value for key, value in flatten(to_dict(variant.config)) if not SHARED.fullmatch(key)}
-    return {**program, "loss.border_weight > 0": variant.config.loss.border_weight > 0}
-
-
-def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of nested dicts; an empty dict has none."""
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _default_name(overrides: Mapping[str, Any]) -> str:

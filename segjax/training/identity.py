@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segjax.core.config import Config
 from segjax.core.errors import CheckpointError
+from segjax.core.options import flatten
 from segjax.core.schema import DatasetInfo
 
 IDENTITY = ("task", "model", "data", "optim")
@@ -67,19 +68,11 @@ def check_leaves(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any
 def _first_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """The first differing key of the configs' identity, its value there and here."""
     theirs = {"task": Config.task, **theirs}  # which a record from before there were several does not name
-    flat_theirs, flat_ours = (dict(_flatten({k: c.get(k) for k in IDENTITY})) for c in (theirs, _jsoned(ours)))
+    flat_theirs, flat_ours = (dict(flatten({k: c.get(k) for k in IDENTITY})) for c in (theirs, _jsoned(ours)))
     for key in [*flat_ours, *flat_theirs]:
         if key not in HOST_ONLY and flat_theirs.get(key) != flat_ours.get(key):
             return key, flat_theirs.get(key), flat_ours.get(key)
     return None
-
-
-def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _jsoned(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,9 +56,7 @@ def _rule(
 ) -> optax.GradientTransformation:
     """The chain for the leaves that `trained` leaves in a tree like `params`."""
     decayed = trained(decay_mask(params, config.decay_exclude))
-    # Only the number 0 takes the decay out of the program: a sweep's members may share one in which it is traced.
-    spared = isinstance(config.weight_decay, int | float) and config.weight_decay == 0
-    decay = optax.identity() if spared else optax.add_decayed_weights(config.weight_decay, decayed)
+    decay = optax.identity() if config.weight_decay == 0 else optax.add_decayed_weights(config.weight_decay, decayed)
     match config.name:
         case "sgd":
             rule = [decay]

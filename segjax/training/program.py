@@ -103,8 +103,7 @@ def make_step(
 ) -> tuple[Callable[..., Any], optax.GradientTransformation]:
     """The step of a config, not yet jitted, and its optimiser.
 
-    Seed, learning rate and weight decay may be traced scalars: a sweep's members share one program. `params` are the
-    parameters or their shapes; `axis` as in `make_train_step`.
+    `params` are the parameters or their shapes; `axis` as in `make_train_step`.
     """
     settings = config.train
     schedule = make_schedule(config.schedule, config.optim.learning_rate, steps)

@@ -82,20 +82,6 @@ def _sizes(jaxpr):
             yield from _sizes(inner)
 
 
-def test_members_of_a_sweep_have_their_own_smoothing_and_logits():
-    logits, labels, valid, _ = example((4, 8), (8, 24), jnp.float32)
-    members = jnp.stack([logits, -logits])
-    shares = jnp.asarray([0.0, 0.3])
-
-    def total(x, share):
-        return row_sums(CrossEntropy(), Enlarged(x, (8, 24)), labels, valid, label_smoothing=share).sum()
-
-    together = jax.jit(jax.vmap(jax.value_and_grad(total)))(members, shares)
-    for i, share in enumerate((0.0, 0.3)):
-        alone = jax.value_and_grad(partial(total, share=share))(members[i])
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=2e-5), together, alone)
-
-
 def test_what_was_said_at_an_ignored_pixel_reaches_nothing():
     logits, labels, valid, _ = example((4, 8), (4, 8), jnp.float32)
     labels = labels.at[0, 2].set(IGNORE)

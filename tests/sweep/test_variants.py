@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segjax.core.errors import ConfigError
-from segjax.sweep.variants import check_one_program, differing, groups, read_variants
+from segjax.sweep.variants import read_variants
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -67,34 +67,3 @@ def test_bad_sweeps_are_named(body: str, words: str, tmp_path: Path) -> None:
         _read(tmp_path, body)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_what_shares_a_program(tmp_path: Path) -> None:
-    body = """
-def sweep(config):
-    for name in ("unet/test", "segnet/test"):
-        for seed in (0, 1):
-            yield {"model.name": name, "seed": seed, "loss.label_smoothing": seed / 10, "model.options.dropout": 0.1}
-"""
-    variants = _read(tmp_path, body)
-    assert [[v.config.model.name for v in group] for group in groups(variants)] == [
-        ["unet/test"] * 2,
-        ["segnet/test"] * 2,
-    ]
-    assert differing(variants[:2]) == {"seed": [0, 1], "loss.label_smoothing": [0.0, 0.1]}
-    check_one_program(variants[:2])
-    with pytest.raises(ConfigError, match=r"config\.model\.name is 'unet/test' in .* and 'segnet/test' in"):
-        check_one_program(variants)
-
-
-def test_a_size_is_no_argument(tmp_path: Path) -> None:
-    body = "def sweep(config):\n    for size in (4, 8):\n        yield {'train.batch_size': size}\n"
-    with pytest.raises(ConfigError, match=r"--vmap: config\.train\.batch_size is 4 .* and 8 .*--vmap=groups"):
-        check_one_program(_read(tmp_path, body))
-
-
-def test_a_border_loss_is_another_program_its_weight_is_not(tmp_path: Path) -> None:
-    body = "def sweep(config):\n    for weight in (0.0, 0.1, 0.2):\n        yield {'loss.border_weight': weight}\n"
-    variants = _read(tmp_path, body)
-    assert groups(variants) == [variants[:1], variants[1:]]
-    assert differing(variants[1:]) == {"loss.border_weight": [0.1, 0.2]}

@@ -82,19 +82,6 @@ def test_border_loss_is_each_images_weighed_as_in_the_main_loss():
         assert total == parts["loss"]
 
 
-def test_a_traced_border_weight_is_the_number_it_stands_for():
-    outputs, batch, _ = example()
-    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
-
-    @jax.jit
-    def loss(border_weight):
-        task = SemanticTask(K, border_weight=border_weight)
-        return task.loss(outputs, batch, task.weights(batch))[0]
-
-    task = SemanticTask(K, border_weight=0.3)
-    assert float(loss(0.3)) == pytest.approx(float(task.loss(outputs, batch, task.weights(batch))[0]), rel=1e-6)
-
-
 def test_a_border_weight_without_border_logits_is_one_line_of_error():
     outputs, batch, _ = example()
     task = SemanticTask(K, border_weight=0.1)

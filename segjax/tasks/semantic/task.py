@@ -115,8 +115,7 @@ class SemanticTask(Task):
         Raises:
           ConfigError: a border weight, and a network without border logits.
         """
-        # A traced weight, a member's of a sweep, stands for one that is not 0.
-        bordered = isinstance(self.border_weight, jax.Array) or self.border_weight != 0
+        bordered = self.border_weight != 0
         if bordered and BORDER_LOGITS not in outputs:
             raise ConfigError(
                 f"config.loss.border_weight is {self.border_weight}, but the network has no {BORDER_LOGITS}: set it to "
