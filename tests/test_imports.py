@@ -24,7 +24,7 @@ ALLOWED = {
     "parallel": {"core"},
     "sweep": {"core"},
     "tasks": {"core", "ops", "losses", "metrics", "postprocess", "models.base"},
-    "training": {"core", "ops.enlarged", "parallel", "tasks.base"},
+    "training": {"core", "parallel", "tasks.base"},
     "inference": {
         "core",
         "ops",

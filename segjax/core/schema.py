@@ -18,9 +18,9 @@ VALID = "valid"  # bool [B], false for the padding of the last evaluation batch
 SAMPLE = "sample"  # int32 [B], place in the training split; only where `config.train.cache_features` asks for it
 
 # What a network returns:
-LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution
+LOGITS = "logits"  # `segjax.ops.logits.Logits`, [B, H, W, K] once upsampled
 AUX_LOGITS = "aux_logits"  # tuple of the same (train only)
-BORDER_LOGITS = "border_logits"  # float32 [B, H, W, N], N logits of "classes meet here" (train only)
+BORDER_LOGITS = "border_logits"  # the same, [B, H, W, N]: N logits of "classes meet here" (train only)
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 
 IGNORE = 255

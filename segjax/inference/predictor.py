@@ -303,7 +303,7 @@ class Predictor:
             normalised, shown = self._resized(normalised, sizes)
 
         def network(views: jax.Array) -> jax.Array:
-            return self.model.apply(variables, views, train=False)[LOGITS]
+            return self.model.apply(variables, views, train=False)[LOGITS].upsample()
 
         def windowed(views: jax.Array) -> jax.Array:
             places = {"window": self.window, "overlap": self.overlap, "stride": self.stride}

@@ -27,7 +27,7 @@ class Task(Protocol):
         """This part of the batch's share of the loss; jittable.
 
         Args:
-          outputs: what the network returned for this part; logits may be `segjax.ops.enlarged.Enlarged`.
+          outputs: what the network returned for this part.
           batch: the part.
           weight: `loss_weight` of the whole batch. Shares of all parts add up to the loss of the whole.
 

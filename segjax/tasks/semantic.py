@@ -15,11 +15,11 @@ import numpy as np
 from segjax.core.errors import ConfigError, suggest
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LABEL, LOGITS, VALID
 from segjax.losses import Loss, get_loss
+from segjax.losses.blocked import blocked_sums
 from segjax.losses.border import border_loss
-from segjax.losses.columns import row_sums
 from segjax.metrics.boundary import TOLERANCE, boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import VOIDS, confusion, mean_of_known, scores
-from segjax.ops.enlarged import Enlarged, whole
+from segjax.ops.logits import Logits
 from segjax.tasks.base import Batch, MetricState, Outputs
 
 SIZE = "size"
@@ -97,12 +97,12 @@ class SemanticTask:
         valid = _valid_pixels(batch)
         scale = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
-        def share(logits):
+        def share(logits: Logits) -> jax.Array:
             given = {"class_weights": self._class_weights, "label_smoothing": self.label_smoothing}
-            if isinstance(logits, Enlarged) and self._loss.pixelwise:
-                values = row_sums(self._loss, logits, batch[LABEL], valid, **given)
+            if self._loss.pixelwise and not logits.full_size:
+                values = blocked_sums(self._loss, logits, batch[LABEL], valid, **given)
             else:
-                values, _ = self._loss(whole(logits), batch[LABEL], valid, **given)
+                values, _ = self._loss(logits.upsample(), batch[LABEL], valid, **given)
             return values.sum() * scale
 
         total = main = share(outputs[LOGITS])
@@ -111,7 +111,7 @@ class SemanticTask:
             parts["loss/aux"] = sum(share(logits) for logits in auxiliary)
             total += self.aux_weight * parts["loss/aux"]
         if bordered:
-            values, _ = border_loss(whole(outputs[BORDER_LOGITS]), batch[LABEL], valid, self.num_classes)
+            values, _ = border_loss(outputs[BORDER_LOGITS].upsample(), batch[LABEL], valid, self.num_classes)
             images = self._loss.weights(batch[LABEL], valid, self.num_classes, self._class_weights)
             images = images.sum(axis=tuple(range(1, images.ndim)))
             parts["loss/border"] = (values * images).sum() * scale

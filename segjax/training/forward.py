@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.schema import FEATURES, IMAGE, LABEL
-from segjax.ops.enlarged import left_small
 
 _PREFIX = f"{FEATURES}/"
 
@@ -27,7 +26,7 @@ def features_of(batch: Mapping[str, Any]) -> dict[int, Any]:
 def forward(
     model: Any, params: Any, model_state: Any, batch: Mapping[str, jax.Array], key: jax.Array
 ) -> tuple[Any, Any]:
-    """(outputs, model state after): logits left small, dropout by `key`.
+    """(outputs, model state after), with dropout by `key`.
 
     Args:
       model: the network.
@@ -38,8 +37,7 @@ def forward(
     """
     variables = {"params": params, **model_state}
     options = {"train": True, "mutable": list(model_state), "rngs": {"dropout": key}}
-    with left_small():
-        if features := features_of(batch):
-            images = batch[IMAGE] if IMAGE in batch else jnp.zeros((*batch[LABEL].shape, model.in_channels))
-            return model.apply(variables, images, features, method="decode", **options)
-        return model.apply(variables, batch[IMAGE], **options)
+    if features := features_of(batch):
+        images = batch[IMAGE] if IMAGE in batch else jnp.zeros((*batch[LABEL].shape, model.in_channels))
+        return model.apply(variables, images, features, method="decode", **options)
+    return model.apply(variables, batch[IMAGE], **options)
