@@ -126,7 +126,7 @@ def compare(run: Any, model: Any, map_name: str | None) -> dict[str, Any]:
 
     tensors = {name.removeprefix("state/"): run[name] for name in run.files if name.startswith("state/")}
     variables = fill(model, tensors, str(run["reference"]), map_name)
-    logits = np.asarray(jax.jit(lambda v: model.apply(v, run["image"], train=False)[LOGITS])(variables))
+    logits = np.asarray(jax.jit(lambda v: model.apply(v, run["image"], train=False)[LOGITS].upsample())(variables))
 
     def without_dropout(call, args, kwargs, context):
         return args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)
@@ -136,7 +136,7 @@ def compare(run: Any, model: Any, map_name: str | None) -> dict[str, Any]:
     def loss_of(params, rest, image, label):
         with nn.intercept_methods(without_dropout):
             out, _ = wide.apply({"params": params, **rest}, image, train=True, mutable=["batch_stats"])
-        heads = [out[LOGITS], *out.get(AUX_LOGITS, ())]
+        heads = [logits.upsample() for logits in (out[LOGITS], *out.get(AUX_LOGITS, ()))]
         losses = [-jnp.take_along_axis(jax.nn.log_softmax(x), label[..., None], -1).mean() for x in heads]
         return losses[0] + float(run["aux_weight"]) * sum(losses[1:])
 

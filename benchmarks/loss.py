@@ -1,4 +1,4 @@
-"""The loss of small logits at full size with its gradient: enlarged at once, and block of columns by block of columns.
+"""The loss of small logits at full size with its gradient: upsampled at once, and block of columns by block of columns.
 
     python benchmarks/loss.py time [--rounds 9]
     python benchmarks/loss.py compile [--topology v5e:2x2]
@@ -29,10 +29,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.inference.provenance import provenance
-from segjax.losses.columns import row_sums
+from segjax.losses.blocked import blocked_sums
 from segjax.losses.cross_entropy import CrossEntropy
-from segjax.ops.enlarged import Enlarged, whole
 from segjax.ops.formulation import formulations
+from segjax.ops.logits import Logits
 from segjax.planning.hlo import parse
 from segjax.planning.operations import price
 from segjax.planning.topology import open_topology
@@ -49,10 +49,10 @@ def arms(size: tuple[int, int]) -> dict[str, Callable]:
     """(logits, labels, valid) -> (loss, gradient), by name."""
 
     def at_once(logits, labels, valid):
-        return CrossEntropy()(whole(Enlarged(logits, size)), labels, valid)[0].sum()
+        return CrossEntropy()(Logits(logits, size).upsample(), labels, valid)[0].sum()
 
     def in_columns(logits, labels, valid):
-        return row_sums(CrossEntropy(), Enlarged(logits, size), labels, valid).sum()
+        return blocked_sums(CrossEntropy(), Logits(logits, size), labels, valid).sum()
 
     return {run.__name__: jax.jit(jax.value_and_grad(run)) for run in (at_once, in_columns)}
 

@@ -40,6 +40,7 @@ def measure(name: str) -> dict[str, float]:
 
     from segjax.core.registry import create_model
     from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
+    from segjax.ops.logits import upsampled
     from segjax.parallel.mesh import make_mesh
     from segjax.parallel.sharding import batch_sharding
     from segjax.planning.collectives import collectives
@@ -63,6 +64,7 @@ def measure(name: str) -> dict[str, float]:
     def loss(params, rest, images, cotangent):
         with nn.intercept_methods(without_dropout):
             out, updated = model.apply({"params": params, **rest}, images, train=True, mutable=list(rest))
+        out = upsampled(out)
         total = sum(jnp.mean(logits * cotangent) for logits in (out[LOGITS], *out.get(AUX_LOGITS, ())))
         if BORDER_LOGITS in out:
             total += jnp.mean(out[BORDER_LOGITS] * cotangent[..., :1])

@@ -108,7 +108,7 @@ def inference(name: str, args: argparse.Namespace) -> tuple[Callable[[], Any], d
     placed = jax.device_put(images)
 
     def labels(variables: Any, images: jax.Array) -> jax.Array:
-        return jnp.argmax(model.apply(variables, images)[LOGITS], axis=-1).astype(jnp.uint8)
+        return jnp.argmax(model.apply(variables, images)[LOGITS].upsample(), axis=-1).astype(jnp.uint8)
 
     began = time.perf_counter()
     lowered = jax.jit(labels).lower(variables, placed)

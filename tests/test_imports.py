@@ -36,7 +36,7 @@ ALLOWED = {
         "report.charts",
         "report.tables",
     },
-    "training": {"core", "ops.enlarged", "parallel", "tasks.base"},
+    "training": {"core", "parallel", "tasks.base"},
     "inference": {
         "core",
         "ops",

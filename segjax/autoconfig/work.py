@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from segjax.core.schema import LOGITS
 from segjax.models.base import Network
 from segjax.models.count import cost
 
@@ -28,11 +29,11 @@ class Work(NamedTuple):
 
 
 def work(network: Network, size: tuple[int, int]) -> Work:
-    """The work of one image of `size` (height, width), which is enlarged to a multiple of the network's stride."""
+    """The work of one image of `size` (height, width), which is padded to a multiple of the network's stride."""
     counted = cost(network, size)
     images = jax.ShapeDtypeStruct((1, *counted.size, network.in_channels), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), network.example)
-    program = jax.make_jaxpr(lambda v, x: network.apply(v, x, train=False))(variables, images)
+    program = jax.make_jaxpr(lambda v, x: network.apply(v, x, train=False)[LOGITS].upsample())(variables, images)
     width = jnp.dtype(network.dtype).itemsize / 4
     return Work(6.0 * counted.macs, _BYTES * width * _kept(program.jaxpr))
 

@@ -30,9 +30,9 @@ SAMPLE = "sample"  # int32 [B], place in the split: in evaluation, and where `co
 NAME = "name"  # list of B str, in evaluation; stays on the host
 
 # What a network returns:
-LOGITS = "logits"  # float32 [B, H, W, K] at the input's resolution
+LOGITS = "logits"  # `segjax.ops.logits.Logits`, [B, H, W, K] once upsampled
 AUX_LOGITS = "aux_logits"  # tuple of the same (train only)
-BORDER_LOGITS = "border_logits"  # float32 [B, H, W, N], N logits of "classes meet here" (train only)
+BORDER_LOGITS = "border_logits"  # the same, [B, H, W, N]: N logits of "classes meet here" (train only)
 # Two-stage detectors; A anchors, S sampled regions, F of them for masks, K classes:
 RPN_LOGITS = "rpn_logits"  # float32 [B, A]
 RPN_DELTAS = "rpn_deltas"  # float32 [B, A, 4]

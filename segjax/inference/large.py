@@ -159,7 +159,7 @@ class LargeImages:
         windows = windows[:, :, ::-1] if mirror else windows
         if mesh is not None:
             windows = jax.lax.with_sharding_constraint(windows, batch_sharding(mesh, IMAGE, windows.shape))
-        logits = self.predictor.model.apply(variables, windows, train=False)[LOGITS]
+        logits = self.predictor.model.apply(variables, windows, train=False)[LOGITS].upsample()
         if mesh is not None:
             logits = jax.lax.with_sharding_constraint(logits, replicated(mesh))
         # Sums of the mirrored image lie mirrored: they are turned round when they are complete.

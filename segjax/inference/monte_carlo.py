@@ -41,7 +41,7 @@ def monte_carlo(
 
     def draw(index: jax.Array) -> jax.Array:
         rngs = {"dropout": jax.random.fold_in(key, index)}
-        return jax.nn.softmax(apply(variables, images, train=False, sample=True, rngs=rngs)[LOGITS])
+        return jax.nn.softmax(apply(variables, images, train=False, sample=True, rngs=rngs)[LOGITS].upsample())
 
     # Welford's update, one sample in memory at a time; the difference of two sums would cancel where samples agree.
     def update(index: jax.Array, moments: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

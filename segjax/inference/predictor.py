@@ -191,7 +191,7 @@ class Predictor(Engine):
             normalised, shown = self._resized(normalised, sizes)
 
         def network(views: jax.Array) -> jax.Array:
-            return self.model.apply(variables, views, train=False)[LOGITS]
+            return self.model.apply(variables, views, train=False)[LOGITS].upsample()
 
         def windowed(views: jax.Array) -> jax.Array:
             places = {"window": self.window, "overlap": self.overlap, "stride": self.stride}

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
-from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
-from segjax.ops.enlarged import Enlarged
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
+from segjax.ops.geometry import Pair
+from segjax.ops.logits import Logits
 from segjax.ops.precision import widen
 
 
@@ -22,8 +23,8 @@ class Network(nn.Module):
     """Base of every architecture: `__call__(images, train=False) -> dict` with keys of `segjax.core.schema`.
 
     `init` creates every parameter whatever `train` says: an auxiliary head is called while `self.is_initializing()`
-    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32, enlarged last by
-    `segjax.ops.enlarged.enlarge`, if at all. Dropout draws from the rng "dropout".
+    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32
+    `segjax.ops.logits.Logits`, at the resolution of the last layer. Dropout draws from the rng "dropout".
 
     Attributes:
       num_classes: K.
@@ -123,21 +124,31 @@ class Network(nn.Module):
 
     @staticmethod
     def outputs(
-        logits: jax.Array | Enlarged,
-        aux: Sequence[jax.Array | Enlarged] = (),
-        features: Mapping[int, jax.Array] | None = None,
-        border: jax.Array | Enlarged | None = None,
+        logits: jax.Array,
+        aux: Sequence[jax.Array] = (),
+        border: jax.Array | None = None,
+        *,
+        size: Pair | None = None,
+        align_corners: bool = False,
     ) -> dict[str, Any]:
-        """The dict to return: float32 logits, `aux_logits` and `border_logits` if any are given (give them in training
-        only), `features` by stride if given."""
-        result: dict[str, Any] = {LOGITS: logits}
+        """The dict to return, of `Logits`: `logits`, and `aux_logits` and `border_logits` if any are given.
+
+        Args:
+          logits: float [B, h, w, K].
+          aux: logits of auxiliary heads; give them in training only.
+          border: float [B, h, w, N], likewise.
+          size: (H, W) of the image; None where all logits have its size.
+          align_corners: of the interpolation to that size.
+        """
+
+        def full(x: jax.Array) -> Logits:
+            return Logits(widen(x), size or x.shape[1:3], align_corners)
+
+        result: dict[str, Any] = {LOGITS: full(logits)}
         if aux:
-            result[AUX_LOGITS] = tuple(aux)
+            result[AUX_LOGITS] = tuple(map(full, aux))
         if border is not None:
-            result[BORDER_LOGITS] = border
-        result = jax.tree.map(widen, result)
-        if features is not None:
-            result[FEATURES] = dict(features)
+            result[BORDER_LOGITS] = full(border)
         return result
 
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from segjax.core.fields import moves_as_label
 from segjax.core.schema import FEATURES, IMAGE
-from segjax.ops.enlarged import left_small
 from segjax.tasks.base import Task
 
 _PREFIX = f"{FEATURES}/"
@@ -34,7 +33,7 @@ def features_of(batch: Mapping[str, Any]) -> dict[int, Any]:
 def forward(
     model: Any, task: Task, params: Any, model_state: Any, batch: Mapping[str, jax.Array], key: jax.Array
 ) -> tuple[Any, Any]:
-    """(outputs, model state after): logits left small, dropout and sampling by `key`.
+    """(outputs, model state after), with dropout and sampling by `key`.
 
     Args:
       model: the network.
@@ -47,12 +46,11 @@ def forward(
     variables = {"params": params, **model_state}
     rngs = {"dropout": key, "sample": jax.random.fold_in(key, 1)}
     options = {"train": True, "mutable": list(model_state), "rngs": rngs}
-    with left_small():
-        if features := features_of(batch):
-            images = batch.get(IMAGE)
-            if images is None:
-                labels = next(value for name, value in batch.items() if moves_as_label(name))
-                images = jnp.zeros((*labels.shape[:3], model.in_channels))
-            return model.apply(variables, images, features, method="decode", **options)
-        args, kwargs = task.inputs(batch, train=True)
-        return model.apply(variables, *args, **kwargs, **options)
+    if features := features_of(batch):
+        images = batch.get(IMAGE)
+        if images is None:
+            labels = next(value for name, value in batch.items() if moves_as_label(name))
+            images = jnp.zeros((*labels.shape[:3], model.in_channels))
+        return model.apply(variables, images, features, method="decode", **options)
+    args, kwargs = task.inputs(batch, train=True)
+    return model.apply(variables, *args, **kwargs, **options)

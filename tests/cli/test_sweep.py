@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from segjax.cli.main import main
-from segjax.training.checkpoint import read_checkpoint
+from segjax.training.checkpoint import committed_steps, read_checkpoint
 
 CONFIG = """
 def get_config():
@@ -105,9 +105,8 @@ def test_killed_and_resumed_is_bitwise_the_undisturbed_sweep(config: Path, tmp_p
     whole, killed = (_sweep(config, tmp_path / name, "--jobs=2") for name in ("whole", "killed"))
     subprocess.run(whole, check=True, capture_output=True)
     process = subprocess.Popen(killed, stdout=subprocess.DEVNULL, start_new_session=True)
-    while process.poll() is None:  # the save of step 4 may be half done, that of step 2 is whole
-        logs = (tmp_path / "killed/runs").glob("*/log.txt")
-        if any("step 5/6" in log.read_text() for log in logs):
+    while process.poll() is None:
+        if any(committed_steps(run / "checkpoints") for run in (tmp_path / "killed/runs").glob("*")):
             os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.05)

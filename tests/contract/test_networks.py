@@ -6,7 +6,6 @@ for evaluation. What neither the default nor the `test` variant asks is marked `
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import math
@@ -22,8 +21,8 @@ from segjax.core.errors import ModelError, SizeError
 from segjax.core.paths import named_leaves
 from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
-from segjax.ops.enlarged import Enlarged, left_small, whole
 from segjax.ops.formulation import formulations
+from segjax.ops.logits import Logits, upsampled
 from tests.contract import golden
 
 VARIANTS = [f"{entry.name}/{variant}" for entry in entries("semantic") for variant in entry.variants]
@@ -92,7 +91,8 @@ def test_evaluation_returns_float32_logits_at_the_inputs_size(variant):
     out, variables, size = traced(variant, False, classes)
     assert set(out) - {AUX_LOGITS, BORDER_LOGITS} <= {LOGITS, FEATURES}
     assert out[LOGITS].shape == (2, *size, classes)
-    assert out[LOGITS].dtype == jnp.float32
+    assert isinstance(out[LOGITS], Logits)
+    assert out[LOGITS].values.dtype == jnp.float32
     assert set(variables) <= {"params", "batch_stats"}
     for stride, features in out.get(FEATURES, {}).items():
         assert features.shape[1:3] == tuple(-(-n // stride) for n in size)
@@ -125,13 +125,7 @@ def test_auxiliary_and_border_logits_come_in_training_only(name):
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
 
     def apply(train):
-        def run(v, x):
-            with left_small() if train else contextlib.nullcontext():  # as the train step calls it
-                out, state = model.apply(
-                    v, x, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"]
-                )
-            return jax.tree.map(whole, out, is_leaf=lambda x: isinstance(x, Enlarged)), state
-
+        run = functools.partial(model.apply, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])
         return jax.eval_shape(run, variables, images)
 
     evaluated, _ = apply(False)
@@ -140,7 +134,7 @@ def test_auxiliary_and_border_logits_come_in_training_only(name):
     assert trained[LOGITS] == evaluated[LOGITS]
     assert state.get("batch_stats", {}) == variables.get("batch_stats", {})
     for head in trained.get(AUX_LOGITS, ()):
-        assert (head.shape, head.dtype) == ((2, *size, CLASSES), jnp.float32)
+        assert (head.shape, head.values.dtype) == ((2, *size, CLASSES), jnp.float32)
     if BORDER_LOGITS in trained:
         assert trained[BORDER_LOGITS].shape[:3] == (2, *size)
 
@@ -227,7 +221,7 @@ class Compiled:
 
     def _evaluate(self, variables, images):
         self.traces["evaluate"] += 1
-        return self.model.apply(variables, images, train=False)
+        return upsampled(self.model.apply(variables, images, train=False))
 
     def _train(self, variables, images, key):
         self.traces["train"] += 1
@@ -237,6 +231,7 @@ class Compiled:
             out, state = self.model.apply(
                 {"params": params, **rest}, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"]
             )
+            out = upsampled(out)
             heads = [out[LOGITS], *out.get(AUX_LOGITS, ())]
             value = sum(-jax.nn.log_softmax(head)[..., 1].mean() for head in heads)
             if BORDER_LOGITS in out:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.schema import LOGITS, DatasetInfo
+from segjax.ops.logits import Logits
 
 INFO = DatasetInfo(
     name="toy",
@@ -28,13 +29,14 @@ class PixelNet:
     stride: int = 4
     context: bool = False
 
-    def apply(self, variables: Any, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def apply(self, variables: Any, images: jax.Array, train: bool) -> dict[str, Logits]:
         assert not train
         assert images.shape[1] % self.stride == images.shape[2] % self.stride == 0
         if self.context:
             window = (1, 3, 3, 1)
             images = jax.lax.reduce_window(images, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME") / 9
-        return {LOGITS: jnp.einsum("bhwc,ck->bhwk", images, variables["params"]["kernel"])}
+        scores = jnp.einsum("bhwc,ck->bhwk", images, variables["params"]["kernel"])
+        return {LOGITS: Logits(scores, images.shape[1:3])}
 
 
 def variables(seed: int = 0, channels: int = 3, classes: int = 4) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.inference.pixel_network import PixelNet, images, variables
 
 def _network(context: bool):
     weights = variables()
-    return lambda views: PixelNet(context=context).apply(weights, views, train=False)[LOGITS]
+    return lambda views: PixelNet(context=context).apply(weights, views, train=False)[LOGITS].upsample()
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.registry import create_model, entries
-from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, FEATURES, LOGITS
+from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
 from segjax.models.base import Network, init_shapes
 
 # Made of a piece, taking their encoder apart, or running it at several scales.
@@ -41,11 +41,13 @@ def test_multiples_pass():
 
 def test_outputs_hold_what_was_given():
     half = jnp.ones((1, 2, 2, 3), jnp.bfloat16)
-    assert set(Network.outputs(half)) == {LOGITS}
-    full = Network.outputs(half, [half], {4: half}, half)
-    assert set(full) == {LOGITS, AUX_LOGITS, BORDER_LOGITS, FEATURES}
-    assert full[LOGITS].dtype == full[AUX_LOGITS][0].dtype == full[BORDER_LOGITS].dtype == jnp.float32
-    assert full[FEATURES][4] is half
+    alone = Network.outputs(half)
+    assert set(alone) == {LOGITS}
+    assert alone[LOGITS].full_size
+    full = Network.outputs(half, [half], half, size=(8, 6), align_corners=True)
+    assert set(full) == {LOGITS, AUX_LOGITS, BORDER_LOGITS}
+    for logits in (full[LOGITS], *full[AUX_LOGITS], full[BORDER_LOGITS]):
+        assert (logits.values.dtype, logits.shape, logits.align_corners) == (jnp.float32, (1, 8, 6, 3), True)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in entries()])
@@ -68,10 +70,11 @@ def test_decode_leaves_the_encoder_out():
     images = jax.random.normal(jax.random.key(1), net.example.shape)
     variables = net.init(jax.random.key(0), images)
     features = net.apply(variables, images, method="encode")
-    expected = net.apply(variables, images)[LOGITS]
-    np.testing.assert_allclose(net.apply(variables, images, features, method="decode")[LOGITS], expected, rtol=1e-5)
+    expected = net.apply(variables, images)[LOGITS].values
+    decoded = net.apply(variables, images, features, method="decode")[LOGITS].values
+    np.testing.assert_allclose(decoded, expected, rtol=1e-5)
     doubled = {stride: 2 * value for stride, value in features.items()}
-    assert not np.allclose(net.apply(variables, images, doubled, method="decode")[LOGITS], expected)
+    assert not np.allclose(net.apply(variables, images, doubled, method="decode")[LOGITS].values, expected)
     options = {"train": True, "mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(2)}}
     _, after = net.apply(variables, images, features, method="decode", **options)
     stats = (tree["batch_stats"]["encoder"] for tree in (variables, after))

@@ -43,10 +43,10 @@ def pixels() -> np.ndarray:
 
 def test_it_is_the_dense_crf_on_the_stored_image(variables, pixels) -> None:
     images = (pixels - 100) / np.asarray(STD, np.float32)
-    out = jax.jit(lambda v, x: _model().apply(v, x)[LOGITS])(variables, images)
+    out = jax.jit(lambda v, x: _model().apply(v, x)[LOGITS].upsample())(variables, images)
     unary = create_model("unet/test", CLASSES)
     inner = {collection: tree["unary"] for collection, tree in variables.items() if "unary" in tree}
-    logits = jax.jit(lambda v, x: unary.apply(v, x)[LOGITS])(inner, images)
+    logits = jax.jit(lambda v, x: unary.apply(v, x)[LOGITS].upsample())(inner, images)
     expected = dense_crf(
         logits,
         pixels,
@@ -68,7 +68,7 @@ def test_a_frozen_unary_keeps_statistics_and_takes_no_gradient(variables, pixels
     def gradient(params):
         def loss(params):
             out, state = model.apply({"params": params, **rest}, images, train=True, mutable=list(rest))
-            return -jax.nn.log_softmax(out[LOGITS])[..., 1].mean(), state
+            return -jax.nn.log_softmax(out[LOGITS].upsample())[..., 1].mean(), state
 
         return jax.grad(loss, has_aux=True)(params)
 

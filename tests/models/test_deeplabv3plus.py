@@ -58,7 +58,7 @@ def test_logits_have_the_images_size_whatever_the_encoder(encoder, output_stride
     model = create_model("deeplabv3plus/test", 5, encoder=encoder, output_stride=output_stride, dtype=jnp.bfloat16)
     logits = _apply(model, train=False)["logits"]
     assert logits.shape == (2, 64, 96, 5)
-    assert logits.dtype == jnp.float32
+    assert logits.values.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18)), (32, (3, 6, 9))])
@@ -72,7 +72,7 @@ def test_the_auxiliary_head_answers_in_training_only_and_always_has_parameters()
     model = create_model("deeplabv3plus/test", 5)
     training, evaluation = _apply(model, train=True), _apply(model, train=False)
     assert [head.shape for head in training["aux_logits"]] == [(2, 64, 96, 5)]
-    assert training["aux_logits"][0].dtype == jnp.float32
+    assert training["aux_logits"][0].values.dtype == jnp.float32
     assert "aux_logits" not in evaluation
     assert {"aux_conv", "aux_classifier"} <= _init(model)["params"].keys()
     without = create_model("deeplabv3plus/test", 5, aux_head=False)

@@ -48,9 +48,9 @@ def test_the_context_module_starts_as_the_identity(fields):
     params["score"] = {"kernel": 1000 * params["score"]["kernel"], "bias": jnp.asarray([20.0, 25.0, 30.0])}
     for name in [name for name in params if name.startswith("context")]:
         params[name] = jax.tree.map(lambda leaf: jnp.where(leaf > 0.2, leaf, 0.0), params[name])
-    after = jax.jit(model.apply)({"params": params}, x)["logits"]
+    after = jax.jit(model.apply)({"params": params}, x)["logits"].upsample()
     front = {name: params[name] for name in ("encoder", "score")}
-    before = jax.jit(model.clone(rates=(), widths=()).apply)({"params": front}, x)["logits"]
+    before = jax.jit(model.clone(rates=(), widths=()).apply)({"params": front}, x)["logits"].upsample()
     assert before.min() > 0
     assert before.std((1, 2)).min() > 1e-3
     np.testing.assert_allclose(after, before, rtol=1e-5)

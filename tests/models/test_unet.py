@@ -48,8 +48,9 @@ def test_patches_are_channels_before_and_sub_pixels_after():
     model, inner = create_model("unet/test", 5, patch=2), create_model("unet/test", 5 * 4, in_channels=3 * 4)
     variables = inner.init(KEYS, jnp.zeros((1, 8, 12, 12)))
     channels = einops.rearrange(images, "b (h i) (w j) c -> b h w (i j c)", i=2, j=2)
-    logits = einops.rearrange(inner.apply(variables, channels)["logits"], "b h w (i j k) -> b (h i) (w j) k", i=2, j=2)
-    np.testing.assert_array_equal(model.apply(variables, images)["logits"], logits)
+    scores = inner.apply(variables, channels)["logits"].values
+    logits = einops.rearrange(scores, "b h w (i j k) -> b (h i) (w j) k", i=2, j=2)
+    np.testing.assert_array_equal(model.apply(variables, images)["logits"].upsample(), logits)
     assert model.stride == 8
     with pytest.raises(ModelError, match="patch 2 needs padding 'same'"):
         traced(create_model("unet/test", 2, patch=2, padding="valid"), (64, 64))
@@ -71,18 +72,18 @@ def test_mirroring_is_the_overlap_tile_strategy():
     the raw network on an image that numpy mirrored."""
     model, raw, variables, run, run_raw = mirrored()
     image = np.random.default_rng(1).normal(size=(1, 48, 64, 3)).astype(np.float32)
-    out = np.asarray(run(variables, image)["logits"])
+    out = np.asarray(run(variables, image)["logits"].values)
     assert out.shape == (1, 48, 64, 3)
     before, after = model._border(48)
     wide = np.pad(image, ((0, 0), (before, after), (before, after), (0, 0)), mode="reflect")
-    whole = np.asarray(run_raw(variables, wide)["logits"])
+    whole = np.asarray(run_raw(variables, wide)["logits"].values)
     rows, columns = ((n - wanted) // 2 for n, wanted in zip(whole.shape[1:3], (48, 64)))
     np.testing.assert_allclose(out, whole[:, rows : rows + 48, columns : columns + 64], rtol=1e-4, atol=1e-5)
 
     # The raw network on the image: its logits stand where the mirrored ones do, the lost border aside.
     size = 44, 60
     assert [raw.valid_size(n) for n in size] == [4, 20]
-    part = np.asarray(run_raw(variables, image[:, :44, :60])["logits"])
+    part = np.asarray(run_raw(variables, image[:, :44, :60])["logits"].values)
     assert part.shape == (1, 4, 20, 3)
     np.testing.assert_allclose(part, out[:, 20:24, 20:40], rtol=1e-4, atol=1e-5)
 
@@ -91,8 +92,8 @@ def test_shifting_the_padded_image_by_the_stride_shifts_the_logits():
     model, _, variables, run, _ = mirrored()
     stride = model.stride
     image = np.random.default_rng(2).normal(size=(1, 80, 48, 3)).astype(np.float32)
-    out = np.asarray(run(variables, image[:, stride:-stride])["logits"])
-    moved = np.asarray(run(variables, image[:, : -2 * stride])["logits"])
+    out = np.asarray(run(variables, image[:, stride:-stride])["logits"].values)
+    moved = np.asarray(run(variables, image[:, : -2 * stride])["logits"].values)
     middle = slice(24, 40)
     np.testing.assert_allclose(
         out[:, middle], moved[:, middle.start + stride : middle.stop + stride], rtol=1e-4, atol=1e-5

@@ -13,7 +13,7 @@ from segjax.losses import get_loss
 from segjax.losses.border import border_loss
 from segjax.metrics.boundary import boundary_counts, boundary_f1, diagonal_tolerance
 from segjax.metrics.confusion import confusion
-from segjax.ops.enlarged import Enlarged, whole
+from segjax.ops.logits import Logits, upsampled
 from segjax.tasks.semantic.task import SemanticTask
 
 B, H, W, K = 6, 12, 16, 4
@@ -27,7 +27,7 @@ def example(seed=0):
     label[random.random((B, H, W)) < 0.2] = IGNORE
     pred = np.where(random.random((B, H, W)) < 0.7, label, random.integers(0, K, (B, H, W))).astype(np.uint8)
     pred[pred == IGNORE] = 0
-    logits = random.normal(size=(3, B, H, W, K)).astype(np.float32)
+    logits = [Logits(random.normal(size=(B, H, W, K)).astype(np.float32), (H, W)) for _ in range(3)]
     outputs = {LOGITS: logits[0], AUX_LOGITS: (logits[1], logits[2])}
     return outputs, {LABEL: label, VALID: np.arange(B) < B - 1}, pred
 
@@ -48,7 +48,7 @@ def test_loss_is_main_plus_weighted_auxiliary():
         )
         return float(values.sum() / weights.sum())
 
-    main, aux = reference(outputs[LOGITS]), sum(reference(x) for x in outputs[AUX_LOGITS])
+    main, aux = reference(outputs[LOGITS].values), sum(reference(x.values) for x in outputs[AUX_LOGITS])
     assert float(named["loss/main"]) == pytest.approx(main, rel=1e-5)
     assert float(named["loss/aux"]) == pytest.approx(aux, rel=1e-5)
     assert float(total) == float(named["loss"]) == pytest.approx(main + 0.3 * aux, rel=1e-5)
@@ -64,9 +64,9 @@ def test_loss_without_auxiliary_outputs():
 
 def test_border_loss_is_each_images_weighed_as_in_the_main_loss():
     outputs, batch, _ = example()
-    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    outputs[BORDER_LOGITS] = Logits(outputs[LOGITS].values[..., :2], (H, W))
     valid = np.broadcast_to(batch[VALID][:, None, None], (B, H, W))
-    border, _ = jax.jit(border_loss, static_argnums=3)(outputs[BORDER_LOGITS], batch[LABEL], valid, K)
+    border, _ = jax.jit(border_loss, static_argnums=3)(outputs[BORDER_LOGITS].values, batch[LABEL], valid, K)
     for name in ("cross_entropy", "dice"):
         task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
         other = SemanticTask(K, loss_name=name, class_weights=WEIGHTS)
@@ -93,7 +93,7 @@ def test_a_border_weight_without_border_logits_is_one_line_of_error():
 @pytest.mark.parametrize("name", ["cross_entropy", "dice"])
 def test_shares_of_micro_batches_add_up(name):
     outputs, batch, _ = example()
-    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    outputs[BORDER_LOGITS] = Logits(outputs[LOGITS].values[..., :2], (H, W))
     task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.1)
     weights = task.weights(batch)
 
@@ -126,7 +126,7 @@ def test_padding_counts_in_neither_loss_nor_metric():
 @pytest.mark.parametrize("label", [IGNORE, 0])
 def test_a_batch_of_no_weight_has_loss_zero_and_no_gradient(label):
     outputs, batch, _ = example()
-    outputs[BORDER_LOGITS] = outputs[LOGITS][..., :2]
+    outputs[BORDER_LOGITS] = Logits(outputs[LOGITS].values[..., :2], (H, W))
     task = SemanticTask(K, class_weights=(0, 1, 1, 1), label_smoothing=0.1, border_weight=0.1)
     # Class 0 has weight 0, so its smoothed terms have nothing to be divided by.
     batch = {LABEL: np.full_like(batch[LABEL], label)}
@@ -227,17 +227,20 @@ def test_errors(options, message):
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "ohem"])
-def test_logits_left_small_have_the_loss_of_those_enlarged(name):
-    """Of a loss that is summed in columns, and of one that needs all pixels at once."""
+def test_coarse_logits_have_the_loss_of_the_upsampled_ones(name):
+    """Of a loss that is summed in blocks, and of one that needs all pixels at once."""
     _, batch, _ = example()
-    small = np.random.default_rng(1).normal(size=(3, B, H // 4, W // 4, K)).astype(np.float32)
-    main, aux, border = (Enlarged(jnp.asarray(x), (H, W), align_corners=True) for x in small)
+    coarse = np.random.default_rng(1).normal(size=(3, B, H // 4, W // 4, K)).astype(np.float32)
+    main, aux, border = (Logits(jnp.asarray(x), (H, W), align_corners=True) for x in coarse)
     outputs = {LOGITS: main, AUX_LOGITS: (aux,), BORDER_LOGITS: border}
     task = SemanticTask(K, loss_name=name, class_weights=WEIGHTS, border_weight=0.5)
     weights = task.weights(batch)
     loss = lambda outputs: task.loss(outputs, batch, weights)[0]  # noqa: E731
     value, gradient = jax.value_and_grad(loss)(outputs)
-    at_size = lambda outputs: jax.tree.map(whole, outputs, is_leaf=lambda x: isinstance(x, Enlarged))  # noqa: E731
-    expected, slope = jax.value_and_grad(lambda outputs: loss(at_size(outputs)))(outputs)
+
+    def at_size(outputs):
+        return loss(jax.tree.map(lambda x: Logits(x, (H, W)), upsampled(outputs)))
+
+    expected, slope = jax.value_and_grad(at_size)(outputs)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient, slope)

@@ -30,7 +30,6 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, ConvNorm
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.resize import resize
 
@@ -99,7 +98,7 @@ class BiSeNet(Network):
       head_features: of the head's 3x3 convolution.
       aux_features: of the auxiliary heads'.
       normalised_fusion: see `FeatureFusion.normalised`.
-      nearest: the context path enlarges by the nearest pixel rather than bilinearly.
+      nearest: the context path upsamples by the nearest pixel rather than bilinearly.
       align_corners: of every bilinear resize.
     """
 
@@ -127,14 +126,11 @@ class BiSeNet(Network):
         spatial = self._spatial_path(images, train)
         middle, fine = self._context_path(images, train)
         fused = FeatureFusion(self.normalised_fusion, self.dtype, name="fusion")(spatial, fine, train)
-        size = images.shape[1:3]
-        logits = self._head(fused, self.head_features, size, "head", train)
+        logits = self._head(fused, self.head_features, "head", train)
         aux = ()
         if train or self.is_initializing():
-            aux = tuple(
-                self._head(x, self.aux_features, size, name, train) for x, name in ((middle, "aux16"), (fine, "aux8"))
-            )
-        return self.outputs(logits, aux)
+            aux = [self._head(x, self.aux_features, name, train) for x, name in ((middle, "aux16"), (fine, "aux8"))]
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _spatial_path(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H/8, W/8, features]."""
@@ -155,10 +151,9 @@ class BiSeNet(Network):
             results.append(x)
         return results[0], results[1]
 
-    def _head(self, x: jax.Array, features: int, size: tuple[int, int], name: str, train: bool) -> jax.Array:
+    def _head(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
         x = ConvNorm(features, dtype=self.dtype, name=f"{name}_conv")(x, train)
-        x = Conv(self.num_classes, 1, dtype=self.dtype, name=f"{name}_classifier")(x)
-        return enlarge(x, size, self.align_corners)
+        return Conv(self.num_classes, 1, dtype=self.dtype, name=f"{name}_classifier")(x)
 
 
 MODEL = BiSeNet

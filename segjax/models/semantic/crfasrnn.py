@@ -28,10 +28,9 @@ import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, suggest
 from segjax.core.registry import create_model
-from segjax.core.schema import AUX_LOGITS, FEATURES, LOGITS
+from segjax.core.schema import LOGITS
 from segjax.models.base import Network
 from segjax.nn.crf import CRFasRNN
-from segjax.ops.enlarged import whole
 from segjax.ops.precision import widen
 
 PAPER = "Zheng et al. Conditional Random Fields as Recurrent Neural Networks. ICCV 2015. arXiv:1502.03240"
@@ -93,8 +92,8 @@ class CRFasRNNNetwork(Network):
         if self.frozen:
             unary = jax.lax.stop_gradient(unary)
         pixels = widen(images) * jnp.asarray(self.std, jnp.float32)
-        logits = self.crf(whole(unary[LOGITS]), pixels, train)
-        return self.outputs(logits, unary.get(AUX_LOGITS, ()), unary.get(FEATURES))
+        logits = self.crf(unary[LOGITS].upsample(), pixels, train)
+        return {**unary, **self.outputs(logits)}
 
 
 MODEL = CRFasRNNNetwork

@@ -36,7 +36,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.models.encoders.vgg import FullyConnected
 from segjax.nn.conv import Conv
-from segjax.ops.enlarged import enlarge
 from segjax.ops.precision import widen
 from segjax.ops.resize import resize
 
@@ -93,9 +92,8 @@ class DeepLabV2(Network):
         first = scores(images)
         others = [scores(resize(images, scale=scale)) for scale in self.scales]
         fused = jnp.max(jnp.stack([first, *(resize(s, first.shape[1:3]) for s in others)]), axis=0)
-        size = images.shape[1:3]
-        aux = [enlarge(s, size) for s in (first, *others)] if train and others else ()
-        return self.outputs(enlarge(fused, size), aux)
+        aux = [first, *others] if train and others else ()
+        return self.outputs(fused, aux, size=images.shape[1:3])
 
     def _branch(self, rate: int):
         """(features [B, h, w, C], train) -> scores [B, h, w, K] at one rate."""

@@ -36,7 +36,6 @@ from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead
-from segjax.ops.enlarged import enlarge
 
 PAPER = "Chen, Papandreou, Schroff, Adam. Rethinking Atrous Convolution (DeepLab v3). 2017. arXiv:1706.05587"
 
@@ -101,7 +100,6 @@ class DeepLabV3(Network):
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
         self.check_input(images)
-        size = images.shape[1:3]
         encoder = create_encoder(
             self.encoder, self.output_stride, self.dtype, stages=(16, 32), **self.encoder_options, name="encoder"
         )
@@ -120,8 +118,8 @@ class DeepLabV3(Network):
         aux = ()
         if self.aux_features and (train or self.is_initializing()):
             head = FCNHead(self.num_classes, self.aux_features, drop_channels=False, dtype=self.dtype, name="aux_head")
-            aux = (enlarge(head(features[16], train), size, self.align_corners),)
-        return self.outputs(enlarge(logits, size, self.align_corners), aux)
+            aux = (head(features[16], train),)
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
 
 MODEL = DeepLabV3

@@ -32,7 +32,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm, SeparableConv
-from segjax.ops.enlarged import enlarge
 from segjax.ops.resize import resize
 
 PAPER = "Chen, Zhu, Papandreou, Schroff, Adam. DeepLab v3+. ECCV 2018. arXiv:1802.02611"
@@ -120,7 +119,6 @@ class DeepLabV3Plus(Network):
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
         self.check_input(images)
-        size = images.shape[1:3]
         features = self._encoder()(images, train)
         x = ASPP(
             self.features,
@@ -133,11 +131,11 @@ class DeepLabV3Plus(Network):
             name="aspp",
         )(features[32], train)
         x = self._decode(x, features[4], train)
-        logits = enlarge(Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x), size, self.align_corners)
+        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
         aux = ()
         if self.aux_head and (train or self.is_initializing()):
-            aux = (enlarge(self._auxiliary(features[16], train), size, self.align_corners),)
-        return self.outputs(logits, aux)
+            aux = (self._auxiliary(features[16], train),)
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _encoder(self) -> nn.Module:
         fields = {key: value for key in ("stem", "multi_grid", "dilate_first") if (value := getattr(self, key))}

@@ -33,7 +33,6 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Activation, Conv, ConvNorm
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.resize import resize
 
@@ -113,19 +112,15 @@ class DFN(Network):
           ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
         self.check_input(images)
-        size = images.shape[1:3]
         encoder = create_encoder(self.encoder, dtype=self.dtype, stages=STAGES, **self.encoder_options, name="encoder")
         stages = encoder(images, train)
         *coarse, finest = self._smooth(stages, train)
-        logits = enlarge(self._head(finest, self.num_classes, "head4", train), size, align_corners=True)
-        if not (train or self.is_initializing()):
-            return self.outputs(logits)
-        aux = [
-            enlarge(self._head(x, self.num_classes, f"head{stride}", train), size, align_corners=True)
-            for x, stride in zip(coarse, (32, 16, 8), strict=True)
-        ]
-        border = enlarge(self._border(stages, train), size, align_corners=True)
-        return self.outputs(logits, aux, border=border)
+        logits, aux, border = self._head(finest, self.num_classes, "head4", train), [], None
+        if train or self.is_initializing():
+            for x, stride in zip(coarse, (32, 16, 8), strict=True):
+                aux.append(self._head(x, self.num_classes, f"head{stride}", train))
+            border = self._border(stages, train)
+        return self.outputs(logits, aux, border, size=images.shape[1:3], align_corners=True)
 
     def _smooth(self, stages: Mapping[int, jax.Array], train: bool) -> list[jax.Array]:
         """[B, H/s, W/s, features] of each stage, from stride 32 to 4."""

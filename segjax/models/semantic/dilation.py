@@ -36,7 +36,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.ops.border import border, mirror
-from segjax.ops.enlarged import enlarge
 
 PAPER = "Yu, Koltun. Multi-Scale Context Aggregation by Dilated Convolutions. ICLR 2016. arXiv:1511.07122"
 
@@ -92,7 +91,7 @@ class Dilation(Network):
         scores = Conv(self.num_classes, 1, dtype=self.dtype, kernel_init=start, name="score")(x)
         if self.rates:
             scores = self._context(scores)
-        return self.outputs(enlarge(scores, images.shape[1:3]))
+        return self.outputs(scores, size=images.shape[1:3])
 
     def _front_end(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, H, W, C] -> [B, H / 8, W / 8, fc_features]."""

@@ -28,7 +28,6 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.ops.enlarged import enlarge
 from segjax.ops.linear_map import along_axis
 from segjax.ops.precision import widen
 from segjax.ops.resize import resize_matrix
@@ -77,7 +76,7 @@ class DRNSeg(Network):
         encoder = create_encoder(self.encoder, self.output_stride, self.dtype, stages=(32,), **fields, name="encoder")
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(encoder(images, train)[32])
         if not self.zero_border:
-            return self.outputs(enlarge(logits, images.shape[1:3]))
+            return self.outputs(logits, size=images.shape[1:3])
         logits = widen(logits)
         for axis in (1, 2):
             logits = along_axis(_towards_zeros(logits.shape[axis], self.output_stride), logits, axis)

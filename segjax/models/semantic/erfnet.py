@@ -24,7 +24,6 @@ import jax.numpy as jnp
 from segjax.models.base import Network
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
 from segjax.ops.residual import relu_of_sum
 
@@ -121,7 +120,7 @@ class ERFNet(Network):
             x = self._block(x, rate, self.dropout, f"stage2_{i + 1}", train)
         if not self.decoder:
             scores = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
-            return self.outputs(enlarge(scores, images.shape[1:3]))
+            return self.outputs(scores, size=images.shape[1:3])
         for stage, width in ((3, quarter), (4, half)):
             x = self._up(x, width, f"up{stage}", train)
             for i in range(self.decoder_blocks):

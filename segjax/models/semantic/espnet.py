@@ -31,7 +31,6 @@ from segjax.models.base import Network
 from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import avg_pool
 
 PAPER = "Mehta, Rastegari, Caspi, Shapiro, Hajishirzi. ESPNet. ECCV 2018. arXiv:1803.06815"
@@ -125,7 +124,7 @@ class ESPNet(Network):
         scores = Conv(self.num_classes, 1, use_bias=False, dtype=self.dtype, name="classifier")(third)
         if self.decoder:
             return self.outputs(self._decode(first, second, scores, train))
-        return self.outputs(enlarge(scores, images.shape[1:3]))
+        return self.outputs(scores, size=images.shape[1:3])
 
     def _encode(self, x: jax.Array, train: bool) -> tuple[jax.Array, ...]:
         """The joined features at strides 2, 4 and 8."""

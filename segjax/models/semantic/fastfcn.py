@@ -39,7 +39,6 @@ from segjax.nn.context import ASPP, PyramidPooling
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.encoding import ContextEncoding
 from segjax.nn.head import FCNHead
-from segjax.ops.enlarged import enlarge
 from segjax.ops.join import concatenated
 
 PAPER = "Wu, Zhang, Huang, Liang, Yu. FastFCN: Rethinking Dilated Convolution. 2019. arXiv:1903.11816"
@@ -133,19 +132,18 @@ class FastFCN(Network):
         self.check_input(images)
         if self.head not in HEADS:
             raise ModelError(f"FastFCN has no head {self.head!r}.{suggest(self.head, HEADS)}")
-        size = images.shape[1:3]
         encoder = create_encoder(
             self.encoder, 32, self.dtype, stages=(8, 16, 32), **self.encoder_options, name="encoder"
         )
         features = encoder(images, train)
         upsample = JointPyramidUpsampling(self.width, self.align_corners, self.dtype, name="upsampling")
         x = upsample([features[stride] for stride in (8, 16, 32)], train)
-        logits = enlarge(self._classify(x, train), size, self.align_corners)
+        logits = self._classify(x, train)
         aux = ()
         if self.aux_features and (train or self.is_initializing()):
             head = self._fcn(self.aux_features, "aux_head")
-            aux = (enlarge(head(features[16], train), size, self.align_corners),)
-        return self.outputs(logits, aux)
+            aux = (head(features[16], train),)
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _fcn(self, features: int, name: str) -> FCNHead:
         return FCNHead(self.num_classes, features, self.dropout, dtype=self.dtype, name=name)

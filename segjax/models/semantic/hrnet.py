@@ -32,7 +32,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.join import JoinNorm
-from segjax.ops.enlarged import enlarge
 
 PAPER = "Sun, Zhao, Jiang, Cheng, Xiao, Liu, Mu, Wang, Liu, Wang. HRNetV2. 2019. arXiv:1904.04514"
 
@@ -76,7 +75,7 @@ class HRNetV2(Network):
         width = sum(x.shape[-1] for x in branches)
         x = JoinNorm(width, self.conv_bias, self.align_corners, self.dtype, name="join")(branches, train)
         logits = Conv(self.num_classes, self.kernel_size, dtype=self.dtype, name="classifier")(x)
-        return self.outputs(enlarge(logits, images.shape[1:3], self.align_corners))
+        return self.outputs(logits, size=images.shape[1:3], align_corners=self.align_corners)
 
 
 MODEL = HRNetV2

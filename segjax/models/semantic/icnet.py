@@ -31,7 +31,6 @@ from segjax.models.base import Network
 from segjax.models.encoders.resnet import Bottleneck
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.adaptive_pool import adaptive_avg_pool
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
 
@@ -72,10 +71,9 @@ class ICNet(Network):
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         """See `Network`."""
         self.check_input(images)
-        size = images.shape[1:3]
-        images = images.astype(self.dtype)
+        full = images.astype(self.dtype)
 
-        x = self._stem(_scale(images, 0.5), "stem", (2, 1, 1), train)
+        x = self._stem(_scale(full, 0.5), "stem", (2, 1, 1), train)
         x = self._stage(max_pool(x, 3, 2, padding=1), 1, range(self.blocks[0]), train)
         medium = self._stage(x, 2, range(1), train)
         x = self._stage(_scale(medium, 0.5), 2, range(1, self.blocks[1]), train)
@@ -84,17 +82,18 @@ class ICNet(Network):
         pooled = [adaptive_avg_pool(x, bins) for bins in self.bins]
         x = x + sum(resize(level, x.shape[1:3], align_corners=True) for level in pooled)
         low = ConvNorm(self.low_features, 1, dtype=self.dtype, name="low")(x, train)
-        high = self._stem(images, "high", (2, 2, 2), train)
+        high = self._stem(full, "high", (2, 2, 2), train)
 
         scores = []
         for stride, branch in ((16, medium), (8, high)):
             low = _scale(low, 2)
             if train or self.is_initializing():
-                scores.append(self._classify(low, size, f"classifier_{stride}"))
+                scores.append(self._classify(low, f"classifier_{stride}"))
             low = ConvNorm(self.features, 3, rate=2, act=None, dtype=self.dtype, name=f"coarse_{stride}")(low, train)
             low = low + ConvNorm(self.features, 1, act=None, dtype=self.dtype, name=f"fine_{stride}")(branch, train)
             low = nn.relu(low)
-        return self.outputs(self._classify(_scale(low, 2), size, "classifier"), scores[::-1])
+        logits = self._classify(_scale(low, 2), "classifier")
+        return self.outputs(logits, scores[::-1], size=images.shape[1:3], align_corners=True)
 
     def _stem(self, x: jax.Array, name: str, strides: Sequence[int], train: bool) -> jax.Array:
         """Three 3x3 convolutions of `width`, `width` and twice `width` channels."""
@@ -118,8 +117,8 @@ class ICNet(Network):
             x = block(x, train)
         return x
 
-    def _classify(self, x: jax.Array, size: tuple[int, int], name: str) -> jax.Array:
-        return enlarge(Conv(self.num_classes, 1, dtype=self.dtype, name=name)(x), size, align_corners=True)
+    def _classify(self, x: jax.Array, name: str) -> jax.Array:
+        return Conv(self.num_classes, 1, dtype=self.dtype, name=name)(x)
 
 
 def _scale(x: jax.Array, factor: float) -> jax.Array:

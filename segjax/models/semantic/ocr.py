@@ -35,7 +35,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead
-from segjax.ops.enlarged import enlarge
 from segjax.ops.join import concatenated
 from segjax.ops.precision import wide_type, widen
 
@@ -120,8 +119,8 @@ class OCRNet(Network):
         x = ConvNorm(self.features, 1, dtype=self.dtype, name="join")(jnp.concatenate([context, x], -1), train)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
-        outputs = [enlarge(scores, images.shape[1:3], self.align_corners) for scores in (logits, regions)]
-        return self.outputs(outputs[0], outputs[1:] if train else ())
+        aux = [regions] if train else []
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _pixels_and_regions(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """[B, h, w, features] and the scores of the soft regions [B, h, w, K]."""

@@ -39,7 +39,6 @@ from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.context import PyramidPooling
 from segjax.nn.head import FCNHead
-from segjax.ops.enlarged import enlarge
 
 PAPER = "Zhao, Shi, Qi, Wang, Jia. Pyramid Scene Parsing Network. CVPR 2017. arXiv:1612.01105"
 INPUT = (473, 473, 150)
@@ -99,22 +98,20 @@ class PSPNet(Network):
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
         self.check_input(images)
-        size = images.shape[1:3]
         encoder = create_encoder(
             self.encoder, self.output_stride, self.dtype, stages=(16, 32), **self.encoder_options, name="encoder"
         )
         features = encoder(images, train)
 
         def classify(x: jax.Array, channels: int, name: str) -> jax.Array:
-            x = FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
-            return enlarge(x, size, self.align_corners)
+            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
 
         pyramid = PyramidPooling(self.bin_features, self.bins, self.align_corners, self.dtype, name="pyramid")
         logits = classify(pyramid(features[32], train), self.features, "head")
         aux = ()
         if self.aux_features and (train or self.is_initializing()):
             aux = (classify(features[16], self.aux_features, "aux_head"),)
-        return self.outputs(logits, aux)
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
 
 MODEL = PSPNet

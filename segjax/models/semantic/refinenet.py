@@ -30,7 +30,6 @@ import jax
 from segjax.models.base import Network
 from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
-from segjax.ops.enlarged import enlarge
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
 
@@ -119,7 +118,7 @@ class RefineNet(Network):
         if any(self.units):
             coarser = nn.Dropout(self.dropout, deterministic=not train)(coarser)
         logits = Conv(self.num_classes, 3, dtype=self.dtype, name="classifier")(coarser)
-        return self.outputs(enlarge(logits, images.shape[1:3], align_corners=True))
+        return self.outputs(logits, size=images.shape[1:3], align_corners=True)
 
     def _block(self, stage: jax.Array, coarser: jax.Array | None, i: int) -> jax.Array:
         """A RefineNet block: a stage of the encoder and the coarser block's result -> the stage's size, features[i-1].

@@ -28,7 +28,6 @@ from segjax.models.encoders import create_encoder
 from segjax.nn.conv import Conv
 from segjax.nn.join import JoinNorm
 from segjax.nn.transformer import Dense
-from segjax.ops.enlarged import enlarge
 
 PAPER = "Xie, Wang, Yu, Anandkumar, Alvarez, Luo. SegFormer. NeurIPS 2021. arXiv:2105.15203"
 INPUT = (512, 512, 150)
@@ -81,8 +80,7 @@ class SegFormer(Network):
         x = JoinNorm(self.features, dtype=self.dtype, name="fuse")(projected, train)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
-        # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
-        return self.outputs(enlarge(logits, images.shape[1:3]))
+        return self.outputs(logits, size=images.shape[1:3])
 
 
 MODEL = SegFormer

@@ -39,7 +39,6 @@ from segjax.models.encoders import create_encoder
 from segjax.models.encoders.vit import ViT
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.transformer import LayerNorm
-from segjax.ops.enlarged import enlarge
 from segjax.ops.resize import resize
 
 PAPER = "Zheng, Lu, Zhao, Zhu, Luo, Wang, Fu, Feng, Xiang, Torr, Zhang. SETR. CVPR 2021. arXiv:2012.15840"
@@ -131,9 +130,7 @@ class SETR(Network):
             logits = self._up_head(scales, "head")(maps[-1], train)
             heads = zip(self.blocks, taps) if aux_wanted else ()
             aux = [self._up_head(aux_scales, f"aux{block}")(x, train) for block, x in heads]
-        # In float32: at full resolution bfloat16 would round neighbouring logits onto each other.
-        logits, *aux = (enlarge(scores, images.shape[1:3]) for scores in (logits, *aux))
-        return self.outputs(logits, aux)
+        return self.outputs(logits, aux, size=images.shape[1:3])
 
     def _encoder(self) -> ViT:
         fields = dict(grid=self.grid, drop_path=self.drop_path, class_token=self.decoder != "mla", final_norm=False)

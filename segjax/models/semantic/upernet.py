@@ -35,7 +35,6 @@ from segjax.models.encoders import create_encoder
 from segjax.nn.context import PyramidPooling
 from segjax.nn.conv import ConvNorm
 from segjax.nn.head import FCNHead
-from segjax.ops.enlarged import enlarge
 from segjax.ops.join import concatenated
 from segjax.ops.resize import resize
 
@@ -95,14 +94,13 @@ class UPerNet(Network):
         features = encoder(images, train)
 
         def classify(x: jax.Array, channels: int, name: str) -> jax.Array:
-            x = FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
-            return enlarge(x, images.shape[1:3], self.align_corners)
+            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
 
         logits = classify(self._pyramid(features, train), self.features, "head")
         aux = ()
         if self.aux_features and (train or self.is_initializing()):
             aux = (classify(features[16], self.aux_features, "aux_head"),)
-        return self.outputs(logits, aux)
+        return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _pyramid(self, features: Mapping[int, jax.Array], train: bool) -> jax.Array:
         """The encoder's stages -> [B, H/4, W/4, 4 * features]."""

@@ -21,13 +21,13 @@ from segjax.data.augment import make_train_transform, window_size
 from segjax.data.options import Augment
 from segjax.losses import get_loss
 from segjax.losses.base import Loss
+from segjax.losses.blocked import blocked_sums
 from segjax.losses.border import border_loss
 from segjax.losses.class_weights import class_weights
-from segjax.losses.columns import row_sums
 from segjax.metrics.base import Metric
 from segjax.metrics.boundary import TOLERANCE, BoundaryF1
 from segjax.metrics.confusion import VOIDS, ConfusionMatrix
-from segjax.ops.enlarged import Enlarged, whole
+from segjax.ops.logits import Logits
 from segjax.postprocess.semantic import labels_of
 from segjax.tasks.base import Batch, Outputs, Task, Transform
 from segjax.tasks.semantic.config import SCORE
@@ -124,12 +124,12 @@ class SemanticTask(Task):
         valid, weight = _valid_pixels(batch), weights["labels"]
         scale = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight, 1.0), 0.0)
 
-        def share(logits):
+        def share(logits: Logits) -> jax.Array:
             given = {"class_weights": self._class_weights, "label_smoothing": self.label_smoothing}
-            if isinstance(logits, Enlarged) and self._loss.pixelwise:
-                values = row_sums(self._loss, logits, batch[LABEL], valid, **given)
+            if self._loss.pixelwise and not logits.full_size:
+                values = blocked_sums(self._loss, logits, batch[LABEL], valid, **given)
             else:
-                values, _ = self._loss(whole(logits), batch[LABEL], valid, **given)
+                values, _ = self._loss(logits.upsample(), batch[LABEL], valid, **given)
             return values.sum() * scale
 
         total = main = share(outputs[LOGITS])
@@ -138,7 +138,7 @@ class SemanticTask(Task):
             parts["loss/aux"] = sum(share(logits) for logits in auxiliary)
             total += self.aux_weight * parts["loss/aux"]
         if bordered:
-            values, _ = border_loss(whole(outputs[BORDER_LOGITS]), batch[LABEL], valid, self.num_classes)
+            values, _ = border_loss(outputs[BORDER_LOGITS].upsample(), batch[LABEL], valid, self.num_classes)
             images = self._loss.weights(batch[LABEL], valid, self.num_classes, self._class_weights)
             images = images.sum(axis=tuple(range(1, images.ndim)))
             parts["loss/border"] = (values * images).sum() * scale
@@ -148,7 +148,7 @@ class SemanticTask(Task):
     def predict(self, outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
         """`label` [B, H, W], uint8 up to 255 classes, else int32: IGNORE outside an image's `size`, and where
         `void_class` wins."""
-        scores = whole(outputs[LOGITS])
+        scores = outputs[LOGITS].upsample()
         sizes = batch.get(SIZE, jnp.full((scores.shape[0], 2), jnp.asarray(scores.shape[1:3], jnp.int32)))
         return {LABEL: labels_of(scores, sizes, self.void_class)}
 

@@ -1,6 +1,6 @@
-"""The loss of enlarged logits, block of columns by block of columns: never are all of them in memory at full size.
+"""The loss of `Logits`, block of columns by block of columns: they are never all in memory at full size.
 
-A block's gradient is computed with its value, while its logits are there, and kept at the small logits' size; the
+A block's gradient is computed with its value, while its logits are there, and kept at the size of the values; the
 backward pass scales it. Columns come last until the loss is taken, because a TPU pads the last axis to 128.
 """
 
@@ -16,32 +16,31 @@ import numpy as np
 from jax import lax
 
 from segjax.losses.base import Loss
-from segjax.ops.enlarged import Enlarged
 from segjax.ops.linear_map import along_axis
+from segjax.ops.logits import Logits
 from segjax.ops.resize import resize_matrix
 
 BLOCKS = 8
 
 
-def row_sums(
+def blocked_sums(
     loss: Loss,
-    logits: Enlarged,
+    logits: Logits,
     labels: jax.Array,
     valid: jax.Array,
     *,
     class_weights: jax.Array | None = None,
-    label_smoothing: float | jax.Array = 0.0,
+    label_smoothing: float = 0.0,
 ) -> jax.Array:
     """float32 [B, H]: a `pixelwise` loss's values summed along each row; arguments as `Loss.__call__` takes them.
 
-    The rows of the small logits are enlarged first and at once, so that rows may be split over devices.
+    The values are interpolated along the height first and at once, so that rows may be split over devices.
     """
     height, width = logits.size
-    small = logits.small.swapaxes(2, 3)
-    tall = along_axis(resize_matrix(small.shape[1], height, align_corners=logits.align_corners), small, 1)
-    traced = isinstance(label_smoothing, jax.Array)
-    how = _How(loss, width, logits.align_corners, 0.0 if traced else label_smoothing)
-    return _row_sums(how, tall, labels, valid, class_weights, label_smoothing if traced else None)
+    values = logits.values.swapaxes(2, 3)
+    tall = along_axis(resize_matrix(values.shape[1], height, align_corners=logits.align_corners), values, 1)
+    how = _How(loss, width, logits.align_corners, label_smoothing)
+    return _blocked_sums(how, tall, labels, valid, class_weights)
 
 
 class _How(NamedTuple):
@@ -54,7 +53,7 @@ class _How(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Columns of the result, the columns of the small logits that they read, and the weights."""
+    """Columns of the image, the columns of the values that they read, and the weights."""
 
     columns: slice
     window: slice
@@ -71,24 +70,23 @@ def _blocks(before: int, how: _How) -> Iterator[_Block]:
         yield _Block(columns, window, matrix[columns, window])
 
 
-def _of_block(how: _How, block: _Block, labels, valid, class_weights, label_smoothing, window: jax.Array) -> jax.Array:
-    """The block's part of `row_sums`, of its window [B, H, K, w']."""
+def _of_block(how: _How, block: _Block, labels, valid, class_weights, window: jax.Array) -> jax.Array:
+    """The block's part of `blocked_sums`, of its window [B, H, K, w']."""
     exact = lax.Precision.HIGHEST if window.dtype == jnp.float32 else None
     weights = jnp.asarray(block.matrix, window.dtype)
     logits = jnp.einsum("bhkw,Ww->bhkW", window, weights, precision=exact).swapaxes(2, 3)
-    smoothing = how.label_smoothing if label_smoothing is None else label_smoothing
     values, _ = how.loss(
         logits,
         labels[:, :, block.columns],
         valid[:, :, block.columns],
         class_weights=class_weights,
-        label_smoothing=smoothing,
+        label_smoothing=how.label_smoothing,
     )
     return values.sum(axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _row_sums(how: _How, tall: jax.Array, *others) -> jax.Array:
+def _blocked_sums(how: _How, tall: jax.Array, *others) -> jax.Array:
     return sum(_of_block(how, block, *others, tall[..., block.window]) for block in _blocks(tall.shape[3], how))
 
 
@@ -106,7 +104,7 @@ def _forward(how: _How, tall: jax.Array, *others):
 
 def _backward(how: _How, gradient: jax.Array, g: jax.Array):
     # A row's sum depends on that row alone.
-    return gradient * g[:, :, None, None], None, None, None, None
+    return gradient * g[:, :, None, None], None, None, None
 
 
-_row_sums.defvjp(_forward, _backward)
+_blocked_sums.defvjp(_forward, _backward)

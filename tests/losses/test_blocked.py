@@ -1,4 +1,4 @@
-"""Summed block of columns by block of columns, a loss and its gradient are those of the logits enlarged whole."""
+"""Summed block by block, a loss and its gradient are those of the upsampled logits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from segjax.core.schema import IGNORE
-from segjax.losses.columns import BLOCKS, row_sums
+from segjax.losses.blocked import BLOCKS, blocked_sums
 from segjax.losses.cross_entropy import CrossEntropy
 from segjax.losses.focal import Focal
-from segjax.ops.enlarged import Enlarged, whole
+from segjax.ops.logits import Logits
 
 K = 5
 
@@ -43,33 +43,33 @@ def test_values_and_gradients_in_float64(loss, align_corners, small, size):
         g = jnp.cos(jnp.arange(2.0 * size[0])).reshape(2, -1)
 
         @jax.jit
-        def in_columns(x):
-            sums = partial(row_sums, loss, labels=labels, valid=valid, **given)
-            value, pullback = jax.vjp(lambda x: sums(Enlarged(x, size, align_corners)), x)
-            return value, pullback(g), sums(Enlarged(x, size, align_corners))
+        def in_blocks(x):
+            sums = partial(blocked_sums, loss, labels=labels, valid=valid, **given)
+            value, pullback = jax.vjp(lambda x: sums(Logits(x, size, align_corners)), x)
+            return value, pullback(g), sums(Logits(x, size, align_corners))
 
         @jax.jit
         def at_once(x):
             sums = partial(loss, labels=labels, valid=valid, **given)
-            value, pullback = jax.vjp(lambda x: sums(whole(Enlarged(x, size, align_corners)))[0].sum(axis=2), x)
+            value, pullback = jax.vjp(lambda x: sums(Logits(x, size, align_corners).upsample())[0].sum(axis=2), x)
             return value, pullback(g), value
 
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), in_columns(logits), at_once(logits))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), in_blocks(logits), at_once(logits))
 
 
 def test_no_index_is_empty():
     """Compiled in a `shard_map` or `pmap` over several devices, an empty constant crashes jax 0.11."""
     logits, labels, valid, _ = example((4, 2), (32, 16), jnp.float32)  # every block reads both columns
-    gradient = jax.grad(lambda x: row_sums(CrossEntropy(), Enlarged(x, (32, 16)), labels, valid).sum())
+    gradient = jax.grad(lambda x: blocked_sums(CrossEntropy(), Logits(x, (32, 16)), labels, valid).sum())
     assert "i32[0]" not in str(jax.make_jaxpr(gradient)(logits))
 
 
-def test_no_array_is_as_large_as_the_whole_logits():
+def test_no_array_is_as_large_as_the_upsampled_logits():
     size = (32, 128)
     logits, labels, valid, _ = example((8, 16), size, jnp.float32)
 
     def total(x):
-        return row_sums(CrossEntropy(), Enlarged(x, size), labels, valid).sum()
+        return blocked_sums(CrossEntropy(), Logits(x, size), labels, valid).sum()
 
     largest = max(_sizes(jax.make_jaxpr(jax.value_and_grad(total))(logits).jaxpr))
     assert largest == 2 * 32 * 128 * K // BLOCKS
@@ -87,7 +87,7 @@ def test_what_was_said_at_an_ignored_pixel_reaches_nothing():
     labels = labels.at[0, 2].set(IGNORE)
 
     def total(x):
-        return row_sums(CrossEntropy(), Enlarged(x, (4, 8)), labels, valid).sum()
+        return blocked_sums(CrossEntropy(), Logits(x, (4, 8)), labels, valid).sum()
 
     value, gradient = jax.value_and_grad(total)(logits.at[0, 2].set(1e38))
     assert jnp.isfinite(value)
