@@ -60,9 +60,7 @@ def scene(size=(20, 24)):
 
 def grouped(logits, heatmap, offset, size=(20, 24), **options):
     options = {"centers": 5, "stuff_area": 10, **options}
-    return group_by_centers(
-        *(jnp.asarray(x) for x in (logits, heatmap, offset)), jnp.asarray([size]), (1,), **options
-    )
+    return group_by_centers(*(jnp.asarray(x) for x in (logits, heatmap, offset)), jnp.asarray([size]), (1,), **options)
 
 
 def test_scores_are_heatmap_times_mean_probability_and_padding_is_void():

@@ -12,7 +12,10 @@ from segjax.data.scenes.labels import THINGS
 from segjax.data.scenes.source import dataset_info, render
 
 INFO = dataclasses.replace(
-    dataset_info(), things=tuple(k for k in sorted(THINGS) if k < dataset_info().num_classes), layers=1, max_instances=60
+    dataset_info(),
+    things=tuple(k for k in sorted(THINGS) if k < dataset_info().num_classes),
+    layers=1,
+    max_instances=60,
 )
 
 

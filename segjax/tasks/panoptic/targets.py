@@ -41,7 +41,9 @@ def find_centers(layer: jax.Array, slots: int) -> Centers:
     columns = jnp.zeros((images, slots + 1, width), jnp.int32)
     columns = columns.at[image, layer, jnp.arange(width)].add(1, mode="drop")[:, 1:]
     area = rows.sum(axis=2)
-    sums = jnp.stack([(counts * jnp.arange(counts.shape[2], dtype=jnp.float32)).sum(2) for counts in (rows, columns)], -1)
+    sums = jnp.stack(
+        [(counts * jnp.arange(counts.shape[2], dtype=jnp.float32)).sum(2) for counts in (rows, columns)], -1
+    )
     return Centers(sums / jnp.maximum(area, 1)[..., None], area)
 
 

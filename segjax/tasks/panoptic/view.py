@@ -185,7 +185,9 @@ class PanopticView:
         columns = {key: title for key, title in _PER_CLASS.items() if key in scores}
         count = len(scores["per_class_pq"])
         names = scores.get("classes") or [str(k) for k in range(count)]
-        return Table(["class", *columns.values()], [[names[k], *(scores[key][k] for key in columns)] for k in range(count)])
+        return Table(
+            ["class", *columns.values()], [[names[k], *(scores[key][k] for key in columns)] for k in range(count)]
+        )
 
     def sections(self, scores: Mapping[str, Any], info: DatasetInfo) -> Sequence[str]:
         """The classes' scores."""
