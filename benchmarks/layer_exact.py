@@ -90,7 +90,8 @@ def record_reference(
         found = outputs(net(image))
         found = list(found) if isinstance(found, list | tuple) else [found]
         for logits in found:
-            assert (len(logits), *logits.shape[2:]) == (batch, *size) and logits.shape[1] >= classes, logits.shape
+            assert (len(logits), *logits.shape[2:]) == (batch, *size), logits.shape
+            assert logits.shape[1] >= classes, logits.shape
         return found
 
     net.eval()

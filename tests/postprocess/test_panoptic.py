@@ -12,22 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.panoptic_reference import numbered
 from segjax.postprocess.panoptic import find_centers, group_by_centers, merge_masks, nearest_center
 
 RUN = np.load(Path(__file__).with_name("fixtures") / "panoptic_deeplab.npz")
-VOID = 255000
-
-
-def numbered(found, image: int = 0) -> np.ndarray:
-    """class * 1000 + instance, counted from 1 in each class of things, as the reference numbers them."""
-    segment, classes = np.asarray(found["segment"][image]), np.asarray(found["segment_class"][image])
-    result, seen = np.full(segment.shape, VOID), {}
-    stuff = len(classes) - found["stuff"]
-    for p in np.flatnonzero(found["segment_valid"][image]):
-        kind = int(classes[p])
-        seen[kind] = seen.get(kind, 0) + 1
-        result[segment == p + 1] = 1000 * kind + (seen[kind] if p < stuff else 0)
-    return result
 
 
 @pytest.mark.parametrize("case", range(4))
@@ -39,12 +27,11 @@ def test_segments_are_the_references(case):
     options = {"stuff_area": int(RUN[f"{case}/stuff_area"]), "window": int(RUN[f"{case}/window"]), "centers": 60}
     outputs = (jnp.asarray(array, jnp.float32)[None] for array in (logits, heatmap, offset))
     found = jax.jit(lambda *args: group_by_centers(*args, tuple(things.tolist()), **options))(*outputs, sizes)
-    np.testing.assert_array_equal(numbered({**found, "stuff": logits.shape[-1] - len(things)}), panoptic)
+    np.testing.assert_array_equal(numbered(found, logits.shape[-1] - len(things)), panoptic)
 
 
 def scene(size=(20, 24)):
     """Two things of class 1 on stuff 0 and 2; offsets to their centres, which the heatmap marks."""
-    height, width = size
     labels = np.zeros(size, int)
     labels[:, 16:] = 2
     labels[2:8, 2:8] = labels[10:17, 4:12] = 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segjax.core.schema import IGNORE
 from segjax.data.id_layers import id_layers
 from segjax.data.scenes.labels import THINGS
 from segjax.data.scenes.source import dataset_info, render
@@ -19,14 +20,15 @@ INFO = dataclasses.replace(
 )
 
 
-def sample(index: int, size: tuple[int, int] = (64, 96)) -> dict:
-    """One scene, as a source with instances gives it."""
-    scene = render(index, height=size[0], width=size[1])
-    ids = np.setdiff1d(np.unique(scene["instance"]), 0)
-    masks = [scene["instance"] == i for i in ids]
+def sample(index: int, size: tuple[int, int] = (64, 96), zoom: float = 1.0, least: int = 1) -> dict:
+    """One scene, as a source with instances gives it; instances of fewer than `least` pixels are void."""
+    scene = render(index, height=size[0], width=size[1], zoom=zoom)
+    ids, counts = np.unique(scene["instance"], return_counts=True)
+    small = np.isin(scene["instance"], ids[(ids > 0) & (counts < least)])
+    masks = [scene["instance"] == i for i in ids[(ids > 0) & (counts >= least)]]
     return {
         "image": scene["image"],
-        "label": scene["label"],
+        "label": np.where(small, np.uint8(IGNORE), scene["label"]),
         "instance": id_layers(masks, size),
         "instance_class": np.array([np.bincount(scene["label"][mask]).argmax() for mask in masks], np.int32),
         "instance_crowd": np.zeros(len(masks), bool),

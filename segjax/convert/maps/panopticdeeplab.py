@@ -27,9 +27,9 @@ def rename(name: str, network: Any) -> str | None:
         rules = mobilenet if rest.startswith("features.") else resnet
         place = rules.rename(rest, create_encoder(network.encoder))
         return place and f"encoder/{place}"
-    found = re.fullmatch(r"(?:semantic|instance)_head\.classifier\.(semantic|center|offset)\.(\d)(?:\.0\.(.+))?", rest)
+    found = re.fullmatch(r"(?:semantic|instance)_head\.classifier\.(\w+)\.(?:1|0\.0\.([\d.]+))", rest)
     if found:
-        return f"{found[1]}_head/{'predictor' if found[2] == '1' else f'conv/{_SEPARABLE[found[3]]}'}"
+        return f"{found[1]}_head/{f'conv/{_SEPARABLE[found[2]]}' if found[2] else 'predictor'}"
     found = re.fullmatch(r"(semantic|instance)_decoder\.(aspp|project|fuse)\.(.+)", rest)
     if not found:
         return None
