@@ -58,7 +58,8 @@ def record_reference(
       reference, commit: where the module is from.
       size, channels, batch: of the random image.
       aux_weight: of each auxiliary output's loss.
-      outputs: from what `net` returns to the logits [B, K, H, W] at the image's size, or (logits, *auxiliary ones).
+      outputs: from what `net` returns to the logits [B, K, H, W] at the image's size, or (logits, *auxiliary ones). Of
+        a network with centres and offsets, these are further channels of the logits, in this order.
       double: the training step in float64: in float32 the gradient of a deep network is uncertain by 1e-3 and more.
       randomize: draw the statistics and affine parameters of every batch normalisation, zero biases and PReLU slopes.
     """
@@ -88,7 +89,9 @@ def record_reference(
     def run(image: Any) -> list[Any]:
         found = outputs(net(image))
         found = list(found) if isinstance(found, list | tuple) else [found]
-        assert all(logits.shape == (batch, classes, *size) for logits in found), [logits.shape for logits in found]
+        for logits in found:
+            assert (len(logits), *logits.shape[2:]) == (batch, *size), logits.shape
+            assert logits.shape[1] >= classes, logits.shape
         return found
 
     net.eval()
@@ -107,6 +110,7 @@ def record_reference(
         image=image.permute(0, 2, 3, 1).numpy(),
         logits=logits.permute(0, 2, 3, 1).numpy(),
         label=label.numpy(),
+        classes=classes,
         loss=loss.item(),
         grad_norm=torch.stack(gradients).sum().sqrt().item(),
         aux_weight=aux_weight,
@@ -122,11 +126,14 @@ def compare(run: Any, model: Any, map_name: str | None) -> dict[str, Any]:
     import jax.numpy as jnp
 
     from segjax.convert.mapping import fill
-    from segjax.core.schema import AUX_LOGITS, LOGITS
+    from segjax.core.schema import AUX_LOGITS, CENTER, LOGITS, OFFSET
+
+    def dense(out):
+        return jnp.concatenate([out[key].upsample() for key in (LOGITS, CENTER, OFFSET) if key in out], axis=-1)
 
     tensors = {name.removeprefix("state/"): run[name] for name in run.files if name.startswith("state/")}
     variables = fill(model, tensors, str(run["reference"]), map_name)
-    logits = np.asarray(jax.jit(lambda v: model.apply(v, run["image"], train=False)[LOGITS].upsample())(variables))
+    logits = np.asarray(jax.jit(lambda v: dense(model.apply(v, run["image"], train=False)))(variables))
 
     def without_dropout(call, args, kwargs, context):
         return args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)
@@ -136,7 +143,7 @@ def compare(run: Any, model: Any, map_name: str | None) -> dict[str, Any]:
     def loss_of(params, rest, image, label):
         with nn.intercept_methods(without_dropout):
             out, _ = wide.apply({"params": params, **rest}, image, train=True, mutable=["batch_stats"])
-        heads = [logits.upsample() for logits in (out[LOGITS], *out.get(AUX_LOGITS, ()))]
+        heads = [dense(out), *(logits.upsample() for logits in out.get(AUX_LOGITS, ()))]
         losses = [-jnp.take_along_axis(jax.nn.log_softmax(x), label[..., None], -1).mean() for x in heads]
         return losses[0] + float(run["aux_weight"]) * sum(losses[1:])
 
@@ -168,13 +175,14 @@ def main() -> int:
     run = np.load(args.run)
     fields = dict(text.split("=", 1) for text in args.set)
     fields = {key: _literal(value) for key, value in fields.items()}
-    model = create_model(args.model, run["logits"].shape[-1], run["image"].shape[-1], **fields)
+    classes = int(run["classes"] if "classes" in run else run["logits"].shape[-1])
+    model = create_model(args.model, classes, run["image"].shape[-1], **fields)
     entry = {
         "reference": str(run["reference"]),
         "commit": str(run["commit"]),
         **({"fields": fields} if fields else {}),
         "image": list(run["image"].shape),
-        "classes": int(run["logits"].shape[-1]),
+        "classes": classes,
         **compare(run, model, args.map),
     }
     print(json.dumps({args.model: entry}, indent=2))

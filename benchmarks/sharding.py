@@ -39,7 +39,7 @@ def measure(name: str) -> dict[str, float]:
     from jax.sharding import PartitionSpec as P
 
     from segjax.core.registry import create_model
-    from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
+    from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, CENTER, LOGITS, OFFSET
     from segjax.ops.logits import upsampled
     from segjax.parallel.mesh import make_mesh
     from segjax.parallel.sharding import batch_sharding
@@ -68,6 +68,8 @@ def measure(name: str) -> dict[str, float]:
         total = sum(jnp.mean(logits * cotangent) for logits in (out[LOGITS], *out.get(AUX_LOGITS, ())))
         if BORDER_LOGITS in out:
             total += jnp.mean(out[BORDER_LOGITS] * cotangent[..., :1])
+        for key in {CENTER, OFFSET} & out.keys():
+            total += jnp.mean(out[key] * cotangent[..., : out[key].shape[-1]])
         return total, (out[LOGITS], updated)
 
     def run(mesh):

@@ -18,14 +18,19 @@ from segjax.ops.resize import resize
 class ImagePooling(nn.Module):
     """The image's mean through a 1x1 ConvNorm (child `conv_norm`), repeated at every pixel: [B, H, W, C] ->
     [B, H, W, features]; called `(x, train)`. In training its normalisation sees one value an image: a batch of
-    one image leaves only the offset."""
+    one image leaves only the offset. With `norm=False` a 1x1 convolution without bias (child `conv`) and a ReLU."""
 
     features: int
     dtype: Any = jnp.float32
+    norm: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        pooled = ConvNorm(self.features, 1, dtype=self.dtype, name="conv_norm")(global_avg_pool(x), train)
+        mean = global_avg_pool(x)
+        if self.norm:
+            pooled = ConvNorm(self.features, 1, dtype=self.dtype, name="conv_norm")(mean, train)
+        else:
+            pooled = nn.relu(Conv(self.features, 1, use_bias=False, dtype=self.dtype, name="conv")(mean))
         return jnp.broadcast_to(pooled, (*x.shape[:3], self.features))
 
 
@@ -43,6 +48,7 @@ class ASPP(nn.Module):
       dropout: probability, after the projection.
       norm_between: of the separable convolutions, see `SeparableConv`.
       project_size: kernel size of the projection; 1 in the paper, 3 in mmsegmentation.
+      pool_norm: batch normalisation of the image's mean, see `ImagePooling`.
       dtype: of the arithmetic.
     """
 
@@ -53,6 +59,7 @@ class ASPP(nn.Module):
     dtype: Any = jnp.float32
     norm_between: bool = False
     project_size: int = 1
+    pool_norm: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -65,7 +72,7 @@ class ASPP(nn.Module):
             else:
                 branch = ConvNorm(self.features, 3, rate=rate, dtype=self.dtype, name=f"rate_{rate}")
             branches.append(branch(x, train))
-        branches.append(ImagePooling(self.features, dtype=self.dtype, name="pool")(x, train))
+        branches.append(ImagePooling(self.features, self.dtype, self.pool_norm, name="pool")(x, train))
         project = ConvNorm(self.features, self.project_size, dtype=self.dtype, name="project")
         joined = project(jnp.concatenate(branches, -1), train)
         return nn.Dropout(self.dropout, deterministic=not train)(joined)
