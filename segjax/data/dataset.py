@@ -13,11 +13,11 @@ import numpy as np
 
 from segjax.core.config import Data
 from segjax.core.errors import ConfigError, DataError
-from segjax.core.schema import IMAGE, LABEL, NAME, DatasetInfo
+from segjax.core.schema import LABEL, DatasetInfo
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import decode_image, decode_label
 from segjax.data.layout import take_options
 from segjax.data.prepare import prepare, read_record
+from segjax.data.records import decode_record
 from segjax.data.sampling import epoch_order
 
 _SHARE = re.compile(r"(?P<name>[^\[]+)\[(?:(?P<start>\d+)%)?:(?:(?P<stop>\d+)%)?\]")
@@ -27,7 +27,9 @@ _COUNTED = 128  # samples that stand for a generated split when its classes are 
 class Source(Protocol):
     """Random access to one split; picklable.
 
-    `source[i]` is {image: [H, W, C], label: uint8 [H, W], name: str}. `largest` is the greatest (height, width), each
+    `source[i]` is {image: [H, W, C], name: str} and what the set has of {label: uint8 [H, W]} and of instances {instance:
+    uint8 or uint16 [H, W, L], instance_class: int32 [n], instance_crowd: bool [n], instance_area: float32 [n],
+    instance_box: float32 [n, 4]}, where slot k is k + 1 in the id layers. `largest` is the greatest (height, width), each
     over all samples.
     """
 
@@ -41,8 +43,8 @@ class Source(Protocol):
 class RecordSource:
     """One split of a prepared directory, decoded when asked for."""
 
-    def __init__(self, directory: Path, split: str, length: int, largest: tuple[int, int]) -> None:
-        self._directory, self._split, self._length = directory, split, length
+    def __init__(self, directory: Path, split: str, length: int, largest: tuple[int, int], info: DatasetInfo) -> None:
+        self._directory, self._split, self._length, self._info = directory, split, length, info
         self.largest = largest
         self._lock = threading.Lock()
         self._records: Any = None
@@ -53,12 +55,7 @@ class RecordSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
-        record = self._open()[index]
-        return {
-            IMAGE: decode_image(record["image"]),
-            LABEL: decode_label(record["label"]),
-            NAME: record["name"].decode(errors="surrogateescape"),
-        }
+        return decode_record(self._open()[index], self._info)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": None, "_records": None}
@@ -216,7 +213,9 @@ class Dataset:
     def _count(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
         counts = SplitCounts.zeros(self.info.num_classes, self.info.channels)
         for index in np.unique(np.linspace(0, len(source) - 1, min(_COUNTED, len(source))).astype(int)):
-            counts.add_label(source[int(index)][LABEL])
+            sample = source[int(index)]
+            if LABEL in sample:
+                counts.add_label(sample[LABEL])
         return counts.pixels, counts.area_with
 
 
@@ -237,11 +236,11 @@ def open_dataset(data: Data) -> Dataset:
 def _open_prepared(data: Data) -> Dataset:
     directory = prepare(data.name, data.root, data.cache, data.options)
     record = read_record(directory)
-    splits, counts = {}, {}
+    info, splits, counts = DatasetInfo.from_json(record["info"]), {}, {}
     for name, split in record["splits"].items():
-        splits[name] = RecordSource(directory, name, split["images"], tuple(split["largest"]))
+        splits[name] = RecordSource(directory, name, split["images"], tuple(split["largest"]), info)
         counts[name] = (np.array(split["pixels"], np.int64), np.array(split["area_with"], np.int64))
-    return Dataset(DatasetInfo.from_json(record["info"]), splits, counts)
+    return Dataset(info, splits, counts)
 
 
 def _open_scenes(options: Mapping[str, Any]) -> Dataset:
