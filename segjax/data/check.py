@@ -170,9 +170,8 @@ class _Examiner:
     def _label(self, sample: Sample) -> Label | None:
         if (lack := lacking(self.layout, sample)) is not None:
             hint = f" ({self.layout.hint})" if self.layout.hint else ""
-            self.report(
-                "image without a label" if lack == LABEL else "image without instances", f"{sample.image}{hint}"
-            )
+            kind = "image without a label" if lack == LABEL else "image without instances"
+            self.report(kind, f"{sample.image}{hint}")
         if sample.label is None:
             return None
         try:

@@ -27,10 +27,10 @@ _COUNTED = 128  # samples that stand for a generated split when its classes are 
 class Source(Protocol):
     """Random access to one split; picklable.
 
-    `source[i]` is {image: [H, W, C], name: str} and what the set has of {label: uint8 [H, W]} and of instances {instance:
-    uint8 or uint16 [H, W, L], instance_class: int32 [n], instance_crowd: bool [n], instance_area: float32 [n],
-    instance_box: float32 [n, 4]}, where slot k is k + 1 in the id layers. `largest` is the greatest (height, width), each
-    over all samples.
+    `source[i]` is {image: [H, W, C], name: str} with {label: uint8 [H, W]} where the set has labels, and where it has
+    instances {instance: uint8 or uint16 [H, W, L], instance_class: int32 [n], instance_crowd: bool [n], instance_area:
+    float32 [n], instance_box: float32 [n, 4]}; slot k is k + 1 in the id layers. `largest` is the greatest (height,
+    width), each over all samples.
     """
 
     largest: tuple[int, int]
@@ -248,7 +248,10 @@ def _open_scenes(options: Mapping[str, Any]) -> Dataset:
 
     known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160}
     known |= {"style": "street", "zoom": 1.0, "time": "any"}
+    known |= {"annotations": (LABEL,), "min_pixels": 8, "max_instances": 100, "frames": None}
     chosen = take_options("scenes", options, known)
+    asked = chosen["annotations"]
+    chosen["annotations"] = (asked,) if isinstance(asked, str) else tuple(asked)
     counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
     splits = {split: SceneSource(split, count=count, **chosen) for split, count in counts.items()}
-    return Dataset(dataset_info(chosen["style"]), splits)
+    return Dataset(dataset_info(chosen["style"], chosen["annotations"], chosen["max_instances"]), splits)

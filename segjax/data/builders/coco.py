@@ -82,7 +82,7 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
 
 
 def files(root: str | Path | None, options: Mapping[str, Any]) -> list[Path]:
-    """Every file that the prepared copy depends on, found without reading the lists, which takes long for a large set."""
+    """Every file that the prepared copy depends on, without reading the lists, which takes long for a large set."""
     chosen = take_options("coco", options, OPTIONS)
     check_instance_options(chosen)
     path, found = open_root("coco", root), []

@@ -47,18 +47,18 @@ class InstanceCounts:
 
     def add(self, instances: Instances, room: int) -> None:
         """Adds what an image has; `room` is how many of them are kept."""
-        classes, crowd = instances.classes, instances.crowd
-        number = len(self.by_class)
-        self.by_class += np.bincount(classes[~crowd], minlength=number)
-        self.crowds += np.bincount(classes[crowd], minlength=number)
-        self.images_with += np.bincount(classes, minlength=number) > 0
+        classes, crowd, number = instances.classes, instances.crowd, len(instances.classes)
+        known = len(self.by_class)
+        self.by_class += np.bincount(classes[~crowd], minlength=known)
+        self.crowds += np.bincount(classes[crowd], minlength=known)
+        self.images_with += np.bincount(classes, minlength=known) > 0
         self.sizes += np.bincount(np.digitize(instances.area[~crowd], _BOUNDS), minlength=len(SIZES))
         self.images += 1
-        self.without += not len(instances)
+        self.without += not number
         self.layers = max(self.layers, instances.layers.shape[-1])
-        self.most = max(self.most, len(instances))
-        self.over += len(instances) > room
-        self.left_out += max(0, len(instances) - room)
+        self.most = max(self.most, number)
+        self.over += number > room
+        self.left_out += max(0, number - room)
 
     def lines(self, classes: Sequence[str], things: Sequence[int]) -> Iterator[str]:
         """The counts as text."""

@@ -36,9 +36,6 @@ class Instances(NamedTuple):
     area: np.ndarray
     box: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.classes)
-
     def arrays(self) -> dict[str, np.ndarray]:
         """The instances by the keys of `core.schema`."""
         return dict(zip(INSTANCE_KEYS, self))
@@ -125,11 +122,12 @@ def renumbered(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def largest(instances: Instances, count: int) -> Instances:
     """The `count` instances with the most pixels, of equals the earlier ones, in their order; all where they fit."""
-    if len(instances) <= count:
+    number = len(instances.classes)
+    if number <= count:
         return instances
-    size = pixels_of(instances.layers, len(instances))
+    size = pixels_of(instances.layers, number)
     kept = np.sort(np.argsort(-size, kind="stable")[:count])
-    table = np.zeros(len(instances) + 1, np.uint8 if count <= 255 else np.uint16)
+    table = np.zeros(number + 1, np.uint8 if count <= 255 else np.uint16)
     table[kept + 1] = np.arange(1, count + 1)
     layers = table[instances.layers]
     used = [layer for layer in range(layers.shape[-1]) if layers[..., layer].any()] or [0]
