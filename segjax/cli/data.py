@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="class frequencies, and every bad file; exit status 1 if there is one")
     show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
     for action in (prepare, check, show):
-        action.add_argument("name", help="camvid, isbi2012, drive, crackforest, folder; show: scenes too")
+        action.add_argument("name", help="camvid, coco, isbi2012, drive, crackforest, folder; show: scenes too")
         action.add_argument("--root", help="the set's own folder")
         action.add_argument(
             "--option",

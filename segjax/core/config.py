@@ -64,7 +64,7 @@ class Init:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    name: str = option("scenes", "data set: scenes, camvid, isbi2012, drive, crackforest, folder")
+    name: str = option("scenes", "data set: scenes, camvid, coco, isbi2012, drive, crackforest, folder")
     root: str | None = option(None, "the set's own folder; a set that needs one says so")
     cache: str | None = option(None, "where prepared sets are kept; default $SEGJAX_CACHE or ~/.cache/segjax")
     train_split: str = option("train", "split to train on; `train+val` joins two, `train[:80%]` is a share")
@@ -84,6 +84,7 @@ class Augment:
     contrast: float = option(0.0, "largest relative change of contrast", minimum=0)
     saturation: float = option(0.0, "largest relative change of saturation (three channels)", minimum=0)
     hue: float = option(0.0, "largest rotation of the hue, in turns (three channels)", minimum=0)
+    copy_paste: float = option(0.0, "share of images into which objects of another are pasted (instances)", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)

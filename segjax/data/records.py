@@ -20,7 +20,7 @@ from segjax.core.schema import (
     DatasetInfo,
 )
 from segjax.data.decode import decode_grey, decode_image, decode_label, encode_label
-from segjax.data.instances.objects import Instances
+from segjax.data.instances.objects import Instances, id_type
 
 
 def encode_instances(instances: Instances) -> dict[str, bytes]:
@@ -44,7 +44,7 @@ def decode_record(record: Mapping[str, bytes], info: DatasetInfo) -> dict[str, A
 def _layers(stacked: np.ndarray, height: int, info: DatasetInfo) -> np.ndarray:
     """[H, W, L] of [l H, W], l <= L; layers that the image does not need are zero."""
     found = stacked.reshape(-1, height, stacked.shape[1])
-    layers = np.zeros((height, stacked.shape[1], info.layers), np.uint8 if info.max_instances <= 255 else np.uint16)
+    layers = np.zeros((height, stacked.shape[1], info.layers), id_type(info.max_instances))
     layers[..., : len(found)] = np.moveaxis(found, 0, -1)
     return layers
 

@@ -93,6 +93,11 @@ def make_instances(
     return Instances(layers, np.asarray(classes, np.int32).reshape(count), crowds.reshape(count), areas, boxes)
 
 
+def id_type(count: int) -> type:
+    """The type of id layers that number so many instances."""
+    return np.uint8 if count <= 255 else np.uint16
+
+
 def pixels_of(layers: np.ndarray, count: int) -> np.ndarray:
     """int64 [n]: pixels of each slot in layers [H, W, L]."""
     return np.bincount(layers.ravel(), minlength=count + 1)[1 : count + 1]
@@ -113,7 +118,7 @@ def renumbered(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """uint8 or uint16 [H, W, 1]: k + 1 where an id map [H, W] has the k-th of `kept` ids, 0 elsewhere."""
     order = np.argsort(kept, kind="stable")
     place = np.searchsorted(kept, values, sorter=order).clip(max=max(len(kept) - 1, 0))
-    dtype = np.uint8 if len(kept) <= 255 else np.uint16
+    dtype = id_type(len(kept))
     if not len(kept):
         return np.zeros((*values.shape, 1), dtype)
     slots = order[place]
@@ -127,7 +132,7 @@ def largest(instances: Instances, count: int) -> Instances:
         return instances
     size = pixels_of(instances.layers, number)
     kept = np.sort(np.argsort(-size, kind="stable")[:count])
-    table = np.zeros(number + 1, np.uint8 if count <= 255 else np.uint16)
+    table = np.zeros(number + 1, id_type(count))
     table[kept + 1] = np.arange(1, count + 1)
     layers = table[instances.layers]
     used = [layer for layer in range(layers.shape[-1]) if layers[..., layer].any()] or [0]

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from segjax.core.errors import DataError, suggest
-from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_BOX, LABEL, NAME, DatasetInfo
-from segjax.data.instances.objects import largest, make_instances, renumbered
+from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_AREA, INSTANCE_BOX, LABEL, NAME, DatasetInfo
+from segjax.data.instances.objects import id_type, largest, make_instances, renumbered
 from segjax.data.scenes.cells import render_cells
 from segjax.data.scenes.labels import CLASSES, PALETTE, PANOPTIC_FACTOR, STREET_COUNT, THINGS
 from segjax.data.scenes.layout import TIMES
@@ -190,11 +190,11 @@ class SceneSource:
         ids = np.where(scene["instance"] > 0, scene["panoptic"], 0)
         found, pixels = np.unique(ids[ids > 0], return_counts=True)
         kept = found[pixels >= self.min_pixels]
-        layers, classes = renumbered(ids, kept), kept // PANOPTIC_FACTOR
-        if self.frames is None:
-            return largest(make_instances(layers, classes), self.max_instances).arrays()
         # A clip is one tall picture to what follows: ids are the same in all its frames.
-        tall = largest(make_instances(layers.reshape(-1, *layers.shape[2:]), classes), self.max_instances)
-        arrays = tall._replace(layers=tall.layers.reshape(layers.shape), area=tall.area / self.frames).arrays()
-        del arrays[INSTANCE_BOX]
+        layers = renumbered(ids, kept).reshape(-1, self.width, 1)
+        arrays = largest(make_instances(layers, kept // PANOPTIC_FACTOR), self.max_instances).arrays()
+        arrays[INSTANCE] = arrays[INSTANCE].reshape(*ids.shape, 1).astype(id_type(self.max_instances))
+        if self.frames is not None:
+            arrays[INSTANCE_AREA] /= self.frames
+            del arrays[INSTANCE_BOX]
         return arrays
