@@ -157,7 +157,7 @@ class SceneSource:
         for kind in self.annotations:
             if kind not in (LABEL, INSTANCE):
                 raise DataError(f"scenes have no annotation {kind!r}.{suggest(str(kind), (LABEL, INSTANCE))}")
-        if self.min_pixels < 1 or not 1 <= self.max_instances <= 65535 or (self.frames or 1) < 1:
+        if self.min_pixels < 1 or not 1 <= self.max_instances <= 65535 or (self.frames is not None and self.frames < 1):
             raise DataError(
                 "scenes need min_pixels, max_instances (up to 65535) and frames of 1 or more, got"
                 f" {self.min_pixels}, {self.max_instances}, {self.frames}"
