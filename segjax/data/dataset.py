@@ -172,7 +172,7 @@ class Dataset:
         pixels = self._labelled(split)
         occurring = [] if pixels is None else [name for name, count in zip(self.info.classes, pixels) if count]
         if pixels is not None and len(occurring) < 2:
-            what = f"only class {occurring[0]!r} occurs" if occurring else "every label pixel is void"
+            what = f"only class {occurring[0]!r} occurs" if occurring else self._without_labels
             raise DataError(
                 f"split {split!r} of {self.info.name!r}: {what}, so there is nothing to learn; look at its labels with"
                 " `segjax data check`, or set config.data.train_split."
@@ -183,9 +183,22 @@ class Dataset:
         pixels = self._labelled(split)
         if pixels is not None and not pixels.any():
             raise DataError(
-                f"split {split!r} of {self.info.name!r}: every label pixel is void, so there is nothing to score; look"
-                " at its labels with `segjax data check`, or choose another split."
+                f"split {split!r} of {self.info.name!r}: {self._without_labels}, so there is nothing to score; look at"
+                " its labels with `segjax data check`, or choose another split."
             )
+
+    def require_instances(self) -> None:
+        """DataError where the set has no instances, with what to set."""
+        if not self.info.things:
+            how = "('instance',)" if self.info.name == "scenes" else "'instance', if it has pictures of ids"
+            raise DataError(
+                f"data set {self.info.name!r}: no instances are read of it; set config.data.options.annotations={how},"
+                " or take a set that has instances (docs/data.md)."
+            )
+
+    @property
+    def _without_labels(self) -> str:
+        return "it has instances and no labels" if self.info.things else "every label pixel is void"
 
     def _labelled(self, split: str) -> np.ndarray | None:
         """int64 [K], pixels of each class, where all are known; None for scenes, right by construction, and for shares
