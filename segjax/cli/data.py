@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segjax.core.schema import DatasetInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prepare", help="write the set as ArrayRecord into the cache (training does so by itself)"
     )
     check = actions.add_parser("check", help="class frequencies, and every bad file; exit status 1 if there is one")
-    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
+    show = actions.add_parser("show", help="write a contact sheet: image, label, overlay, instances")
     for action in (prepare, check, show):
-        action.add_argument("name", help="camvid, isbi2012, drive, crackforest, folder; show: scenes too")
+        action.add_argument("name", help="camvid, coco, isbi2012, drive, crackforest, folder; show: scenes too")
         action.add_argument("--root", help="the set's own folder")
         action.add_argument(
             "--option",
@@ -103,7 +106,7 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
     from segjax.core.config import Data
     from segjax.core.errors import ConfigError
-    from segjax.core.schema import IMAGE, LABEL
+    from segjax.core.schema import LABEL
     from segjax.data.dataset import open_dataset
     from segjax.inference import draw
 
@@ -111,15 +114,34 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
         raise ConfigError(f"--count: {args.count} is below 1.")
     dataset = open_dataset(Data(name=args.name, root=args.root, cache=args.cache, options=options))
     source = dataset.split(args.split or next(iter(dataset.splits)))
-    rows = []
-    for index in np.unique(np.linspace(0, len(source) - 1, min(args.count, len(source))).astype(int)):
-        sample = source[int(index)]
-        image, label = sample[IMAGE], sample[LABEL]
-        parts = (draw.display(image), draw.colour_labels(label, dataset.info.palette))
-        rows.append(_beside([*parts, draw.overlay(image, label, dataset.info.palette)]))
-    sheet = _below([*rows, draw.legend(dataset.info.classes, dataset.info.palette)])
-    print(draw.save_picture(args.output, sheet))
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(args.count, len(source))).astype(int))
+    samples = [source[int(index)] for index in chosen]
+    sheet = [_beside(_pictures(sample, dataset.info)) for sample in samples]
+    if LABEL in samples[0]:
+        sheet.append(
+            draw.legend(dataset.info.classes, dataset.info.palette, columns=4 if dataset.info.num_classes < 40 else 10)
+        )
+    print(draw.save_picture(args.output, _below(sheet)))
     return 0
+
+
+def _pictures(sample: dict[str, Any], info: DatasetInfo) -> list[Any]:
+    """A sample's image and annotations, as pictures of one size."""
+    from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_CLASS, INSTANCE_CROWD, LABEL
+    from segjax.inference import draw
+    from segjax.inference.draw_instances import instance_overlay, magnification
+
+    image = sample[IMAGE]
+    found = [draw.display(image)]
+    if LABEL in sample:
+        found += [draw.colour_labels(sample[LABEL], info.palette), draw.overlay(image, sample[LABEL], info.palette)]
+    if INSTANCE in sample:
+        tags = info.num_classes > 1
+        times = magnification(image.shape[:2]) if tags else 1
+        found = [picture.repeat(times, 0).repeat(times, 1) for picture in found]
+        classes, crowd = sample[INSTANCE_CLASS], sample[INSTANCE_CROWD]
+        found.append(instance_overlay(image, sample[INSTANCE], classes, info.classes, crowd=crowd, tags=tags))
+    return found
 
 
 def _beside(pictures: list[Any]) -> Any:

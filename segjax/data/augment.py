@@ -14,13 +14,15 @@ import jax.numpy as jnp
 
 from segjax.core.errors import ConfigError
 from segjax.core.fields import KINDS, moves_as_label
-from segjax.core.schema import IMAGE, SIZE, DatasetInfo
+from segjax.core.schema import IMAGE, INSTANCE, SIZE, DatasetInfo
+from segjax.data.copy_paste import copy_paste
 from segjax.data.geometry import View, random_view
-from segjax.data.options import Augment
+from segjax.data.options import Augment, InstanceAugment
 
 Batch = Mapping[str, jax.Array]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_COPY_PASTE = 3  # number of its stream of random numbers, beside those of view, mirror and colour
 _MAXIMUM = {"uint8": 255.0, "uint16": 65535.0}
 
 
@@ -54,12 +56,16 @@ def make_train_transform(
     In: `image` [B, h, w, C] raw; optionally `size` int32 [B, 2], how much of each window is image, default all of it;
     labels and id layers [B, h, w, ...]; anything else.
     Out: image float32 [B, H, W, C] normalised, the mean, that is 0, outside the image; labels and id layers [B, H, W,
-    ...] of the same integer types, their `fill` outside the image; all else but `size` as it came. The result depends
-    on the key and the batch only.
+    ...] of the same integer types, their `fill` outside the image; all else but `size` as it came. With
+    `augment.copy_paste` objects are pasted from image to image, and slots change (`data.copy_paste`). The result
+    depends on the key and the batch only.
 
     Raises:
-      ConfigError: for saturation or hue where images do not have three channels.
+      ConfigError: for saturation or hue where images do not have three channels, a share above 1.
     """
+    pasted = augment.copy_paste if isinstance(augment, InstanceAugment) else 0.0
+    if pasted > 1:
+        raise ConfigError(f"config.augment.copy_paste: {pasted} is a share of images, from 0 to 1.")
     for name in ("saturation", "hue"):
         if getattr(augment, name) and info.channels != 3:
             raise ConfigError(f"config.augment.{name}: the images have {info.channels} channels, not 3; set it to 0.")
@@ -83,7 +89,10 @@ def make_train_transform(
                 value = view.label(value)
                 kept = inside.reshape(*inside.shape, *(1,) * (value.ndim - 3))
                 moved[name] = jnp.where(kept, value, jnp.asarray(KINDS[name].fill, value.dtype))
-        return {**moved, IMAGE: image}
+        moved[IMAGE] = image
+        if pasted and INSTANCE in moved:
+            moved = copy_paste(jax.random.fold_in(key, _COPY_PASTE), moved, pasted)
+        return moved
 
     return transform
 

@@ -26,14 +26,14 @@ class ClassList(NamedTuple):
     colours: Palette | None
 
 
-def read_class_list(path: str | Path) -> ClassList:
-    """The class list of a data set, as `parse_class_list` reads it.
+def read_class_list(path: str | Path, single: bool = False) -> ClassList:
+    """The class list of a data set, as `parse_class_list` reads it; `single`: one class is enough.
 
     Raises:
       DataError: as there, and a list that segjax cannot train on (`check_names`).
     """
     listed = parse_class_list(path)
-    check_names(listed.names, str(path))
+    check_names(listed.names, str(path), single)
     return listed
 
 
@@ -73,10 +73,10 @@ def parse_class_list(path: str | Path) -> ClassList:
     return ClassList(tuple(names), tuple(colours) or None)
 
 
-def check_names(names: Sequence[str], where: str) -> None:
-    """Raises DataError for a list that segjax cannot train on: one class or none, too many, a name twice."""
+def check_names(names: Sequence[str], where: str, single: bool = False) -> None:
+    """Raises DataError for a list that segjax cannot train on: none, too many, a name twice, or one unless `single`."""
     _refuse_twice(names, where)
-    if len(names) == 1:
+    if len(names) == 1 and not single:
         raise DataError(
             f"{where}: one class, {names[0]!r}, leaves nothing to tell apart; list the background as a class before it"
             " (and set data.options.values={255: 1} for masks of 0 and 255)."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from segjax.core.schema import IGNORE
 from segjax.data.counts import SplitCounts
 from segjax.data.labels import Label
 from segjax.data.layout import Layout
+from segjax.data.problem import Problem
 
 _FEW = 3  # files that a message names
 ONE_CLASS = "one class"
@@ -18,14 +18,6 @@ VOID_SPLIT = "void split"
 """Kind of a split in which every label pixel is void, while others have classes: it cannot be scored."""
 MASKS = ("suspicious masks", "mixed masks", "palettes differ")
 """Kinds that are about what the files' values mean."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: its kind, and a line that names the file or the set."""
-
-    kind: str
-    text: str
 
 
 class LabelSurvey:

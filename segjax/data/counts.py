@@ -25,7 +25,7 @@ class SplitCounts:
       void: pixels that are void.
       missing: image pixels that are no measurement, in any channel.
       nodata: label pixels that their files declare to be no measurement.
-      largest: greatest (height, width), each over all labels.
+      largest: greatest (height, width), each over all labels, or images without one.
     """
 
     pixels: np.ndarray
@@ -55,7 +55,11 @@ class SplitCounts:
         self.area_with += label.size * (classes > 0)
         self.void += int(counts[IGNORE])
         self.labels += 1
-        self.largest = (max(self.largest[0], label.shape[0]), max(self.largest[1], label.shape[1]))
+        self.add_size(label.shape)
+
+    def add_size(self, size: tuple[int, int]) -> None:
+        """Adds a height and width."""
+        self.largest = (max(self.largest[0], size[0]), max(self.largest[1], size[1]))
 
     def add_image(self, picture: Picture) -> None:
         """Adds the pixels of an image, but for those that are no measurement."""

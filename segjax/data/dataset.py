@@ -13,11 +13,11 @@ import numpy as np
 
 from segjax.core.config import Data
 from segjax.core.errors import ConfigError, DataError
-from segjax.core.schema import IMAGE, LABEL, NAME, DatasetInfo
+from segjax.core.schema import LABEL, DatasetInfo
 from segjax.data.counts import SplitCounts
-from segjax.data.decode import decode_image, decode_label
 from segjax.data.layout import take_options
 from segjax.data.prepare import prepare, read_record
+from segjax.data.records import decode_record
 from segjax.data.sampling import epoch_order
 
 _SHARE = re.compile(r"(?P<name>[^\[]+)\[(?:(?P<start>\d+)%)?:(?:(?P<stop>\d+)%)?\]")
@@ -27,8 +27,10 @@ _COUNTED = 128  # samples that stand for a generated split when its classes are 
 class Source(Protocol):
     """Random access to one split; picklable.
 
-    `source[i]` is {image: [H, W, C], label: uint8 [H, W], name: str}. `largest` is the greatest (height, width), each
-    over all samples.
+    `source[i]` is {image: [H, W, C], name: str} with {label: uint8 [H, W]} where the set has labels, and where it has
+    instances {instance: uint8 or uint16 [H, W, L], instance_class: int32 [n], instance_crowd: bool [n], instance_area:
+    float32 [n], instance_box: float32 [n, 4]}; slot k is k + 1 in the id layers. `largest` is the greatest (height,
+    width), each over all samples.
     """
 
     largest: tuple[int, int]
@@ -41,8 +43,8 @@ class Source(Protocol):
 class RecordSource:
     """One split of a prepared directory, decoded when asked for."""
 
-    def __init__(self, directory: Path, split: str, length: int, largest: tuple[int, int]) -> None:
-        self._directory, self._split, self._length = directory, split, length
+    def __init__(self, directory: Path, split: str, length: int, largest: tuple[int, int], info: DatasetInfo) -> None:
+        self._directory, self._split, self._length, self._info = directory, split, length, info
         self.largest = largest
         self._lock = threading.Lock()
         self._records: Any = None
@@ -53,12 +55,7 @@ class RecordSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self._length:
             raise IndexError(f"sample {index} of {self._length}")
-        record = self._open()[index]
-        return {
-            IMAGE: decode_image(record["image"]),
-            LABEL: decode_label(record["label"]),
-            NAME: record["name"].decode(errors="surrogateescape"),
-        }
+        return decode_record(self._open()[index], self._info)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": None, "_records": None}
@@ -175,7 +172,7 @@ class Dataset:
         pixels = self._labelled(split)
         occurring = [] if pixels is None else [name for name, count in zip(self.info.classes, pixels) if count]
         if pixels is not None and len(occurring) < 2:
-            what = f"only class {occurring[0]!r} occurs" if occurring else "every label pixel is void"
+            what = f"only class {occurring[0]!r} occurs" if occurring else self._without_labels
             raise DataError(
                 f"split {split!r} of {self.info.name!r}: {what}, so there is nothing to learn; look at its labels with"
                 " `segjax data check`, or set config.data.train_split."
@@ -186,9 +183,22 @@ class Dataset:
         pixels = self._labelled(split)
         if pixels is not None and not pixels.any():
             raise DataError(
-                f"split {split!r} of {self.info.name!r}: every label pixel is void, so there is nothing to score; look"
-                " at its labels with `segjax data check`, or choose another split."
+                f"split {split!r} of {self.info.name!r}: {self._without_labels}, so there is nothing to score; look at"
+                " its labels with `segjax data check`, or choose another split."
             )
+
+    def require_instances(self) -> None:
+        """DataError where the set has no instances, with what to set."""
+        if not self.info.things:
+            how = "('instance',)" if self.info.name == "scenes" else "'instance', if it has pictures of ids"
+            raise DataError(
+                f"data set {self.info.name!r}: no instances are read of it; set config.data.options.annotations={how},"
+                " or take a set that has instances (docs/data.md)."
+            )
+
+    @property
+    def _without_labels(self) -> str:
+        return "it has instances and no labels" if self.info.things else "every label pixel is void"
 
     def _labelled(self, split: str) -> np.ndarray | None:
         """int64 [K], pixels of each class, where all are known; None for scenes, right by construction, and for shares
@@ -216,7 +226,9 @@ class Dataset:
     def _count(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
         counts = SplitCounts.zeros(self.info.num_classes, self.info.channels)
         for index in np.unique(np.linspace(0, len(source) - 1, min(_COUNTED, len(source))).astype(int)):
-            counts.add_label(source[int(index)][LABEL])
+            sample = source[int(index)]
+            if LABEL in sample:
+                counts.add_label(sample[LABEL])
         return counts.pixels, counts.area_with
 
 
@@ -237,11 +249,11 @@ def open_dataset(data: Data) -> Dataset:
 def _open_prepared(data: Data) -> Dataset:
     directory = prepare(data.name, data.root, data.cache, data.options)
     record = read_record(directory)
-    splits, counts = {}, {}
+    info, splits, counts = DatasetInfo.from_json(record["info"]), {}, {}
     for name, split in record["splits"].items():
-        splits[name] = RecordSource(directory, name, split["images"], tuple(split["largest"]))
+        splits[name] = RecordSource(directory, name, split["images"], tuple(split["largest"]), info)
         counts[name] = (np.array(split["pixels"], np.int64), np.array(split["area_with"], np.int64))
-    return Dataset(DatasetInfo.from_json(record["info"]), splits, counts)
+    return Dataset(info, splits, counts)
 
 
 def _open_scenes(options: Mapping[str, Any]) -> Dataset:
@@ -249,7 +261,10 @@ def _open_scenes(options: Mapping[str, Any]) -> Dataset:
 
     known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160}
     known |= {"style": "street", "zoom": 1.0, "time": "any"}
+    known |= {"annotations": (LABEL,), "min_pixels": 8, "max_instances": 100, "frames": None}
     chosen = take_options("scenes", options, known)
+    asked = chosen["annotations"]
+    chosen["annotations"] = (asked,) if isinstance(asked, str) else tuple(asked)
     counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
     splits = {split: SceneSource(split, count=count, **chosen) for split, count in counts.items()}
-    return Dataset(dataset_info(chosen["style"]), splits)
+    return Dataset(dataset_info(chosen["style"], chosen["annotations"], chosen["max_instances"]), splits)

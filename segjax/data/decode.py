@@ -209,8 +209,13 @@ def decode_label(data: bytes) -> np.ndarray:
     return _decode(data, cv2.IMREAD_GRAYSCALE)[..., 0]
 
 
+def decode_grey(data: bytes) -> np.ndarray:
+    """uint8 or uint16 [H, W] of a grey PNG."""
+    return _decode(data, cv2.IMREAD_UNCHANGED)[..., 0]
+
+
 def encode_label(ids: np.ndarray) -> bytes:
-    """8-bit grey PNG of uint8 [H, W]. Unfiltered, which areas of one value need not be, it decodes faster."""
+    """Grey PNG of uint8 or uint16 [H, W]. Unfiltered, which areas of one value need not be, it decodes faster."""
     ok, data = cv2.imencode(
         ".png", ids, (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_COMPRESSION, 9)
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from segjax.core.errors import DataError
 from segjax.core.schema import IGNORE, LABEL, DatasetInfo
 from segjax.data.dataset import Dataset
 from segjax.data.sampling import epoch_order
@@ -78,6 +79,7 @@ def fingerprint(dataset: Dataset, split: str) -> Fingerprint:
 
     Raises:
       ConfigError: a split that the set does not have.
+      DataError: a set without labels.
     """
     source, classes = dataset.split(split), dataset.info.num_classes
     pixels, _ = dataset.class_counts(split)
@@ -85,7 +87,13 @@ def fingerprint(dataset: Dataset, split: str) -> Fingerprint:
     for index in epoch_order(len(source), seed=0, epoch=0)[:LOOKED_AT]:
         if sum(height * width for height, width in sizes) >= PIXELS:
             break
-        label = source[int(index)][LABEL]
+        sample = source[int(index)]
+        if LABEL not in sample:
+            raise DataError(
+                f"data set {dataset.info.name!r}: it has instances and no labels, and this config chooses by labels;"
+                " take one that is made for instances, such as configs/quickstart_instance.py."
+            )
+        label = sample[LABEL]
         sizes.append(label.shape)
         area += np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes]
         border += _border(label, classes)

@@ -117,6 +117,16 @@ def read_mask(path: Path) -> np.ndarray:
     return raw.values.any(-1) if raw.values.ndim == 3 else raw.values != 0
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """int64 [H, W] of a picture of ids: grey of any depth, indices of a palette, or r + 256 g + 65536 b of colours.
+
+    Raises:
+      DataError: an unreadable file, or one that changes values.
+    """
+    values = _open(path).values
+    return values if values.ndim == 2 else values.astype(np.int64) @ np.array([1, 256, 65536])
+
+
 def read_ids(path: Path, layout: Layout) -> Label:
     """A label file that a program wrote, its ids int32 [H, W], read as those of a data set are (`open_label`).
 

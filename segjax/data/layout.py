@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segjax.core.errors import ConfigError, DataError, suggest
-from segjax.core.schema import IGNORE
+from segjax.core.schema import IGNORE, INSTANCE, LABEL
 from segjax.data.palettes import Palette
+from segjax.data.problem import Problem
+
+if TYPE_CHECKING:
+    from segjax.data.instances.objects import Reader
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
+MAX_INSTANCES = 100
 _CLUTTER = ("thumbs.db", "desktop.ini")  # of file managers
 # Of programs that keep notes beside a picture; passed over without a word.
 _SIDECARS = (".tfw", ".pgw", ".jgw", ".xml", ".prj", ".ovr", ".txt", ".json", ".csv", ".md", ".yaml", ".yml", ".ini")
@@ -24,12 +29,25 @@ _SIDECARS = (".tfw", ".pgw", ".jgw", ".xml", ".prj", ".ovr", ".txt", ".json", ".
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The files of one sample. `region` is a mask whose zeros become void (DRIVE's field of view)."""
+    """The files of one sample.
+
+    Attributes:
+      name: what it is called; predictions get this name.
+      image, label: files.
+      region: a mask whose zeros become void (DRIVE's field of view).
+      instances: reads its instances, and in panoptic sets its label.
+    """
 
     name: str
     image: Path
     label: Path | None
     region: Path | None = None
+    instances: Reader | None = None
+
+    def files(self) -> list[Path]:
+        """Those that are there."""
+        annotated = None if self.instances is None else self.instances.file
+        return [path for path in (self.image, self.label, self.region, annotated) if path is not None]
 
 
 class Unread(NamedTuple):
@@ -60,6 +78,13 @@ class Layout:
       void_colours: colours of label pictures that are void.
       palettes: palette labels count by "indices", by "colours", or by what their palette shows ("auto").
       nodata: image values that are no measurement, besides those that a TIFF declares; "none": not those, either.
+      annotations: what a sample has besides its image, keys of `core.schema`: `label`, `instance` or both.
+      things: the classes that have instances.
+      max_instances: instances of an image that are kept.
+      lists: further files that say what is in the set.
+      problems: what was wrong with them.
+      notes: what was read of them and deserves a look.
+      skip_bad: bad annotations are left out and counted, instead of refused.
     """
 
     name: str
@@ -78,6 +103,13 @@ class Layout:
     void_colours: Palette = ()
     palettes: str = "auto"
     nodata: Any = None
+    annotations: tuple[str, ...] = (LABEL,)
+    things: tuple[int, ...] = ()
+    max_instances: int = MAX_INSTANCES
+    lists: tuple[Path, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+    skip_bad: bool = False
 
     @property
     def measured_split(self) -> str:
@@ -91,16 +123,23 @@ class Layout:
     def files(self) -> list[Path]:
         """Every file that the prepared copy depends on, in a fixed order."""
         paths = [self.root / "classes.txt"] if (self.root / "classes.txt").is_file() else []
+        paths += self.lists
         for split in self.splits.values():
             for sample in split:
-                paths += [path for path in (sample.image, sample.label, sample.region) if path is not None]
-        return paths
+                paths += sample.files()
+        return list(dict.fromkeys(paths))
 
     def way_out(self) -> str:
         """What the error of one bad file points to; nothing for files that are no data set (of predictions)."""
         if not self.splits:
             return ""
         return f"`segjax data check {self.name} --root {self.root}` lists every such file."
+
+
+def in_order(splits: Iterable[str]) -> list[str]:
+    """Split names: train, val, test, then the others by name."""
+    order = ("train", "val", "test")
+    return sorted(splits, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def class_values(num_classes: int, void: Mapping[int, int] | None = None) -> dict[int, int]:
@@ -233,12 +272,20 @@ def _label_hint(samples: tuple[Sample, ...], left: tuple[Path, ...], labels: Pat
     return f"{labels} holds {seen(labels)}"
 
 
-def require_labels(layout: Layout) -> None:
-    """DataError when images lack their label file."""
-    missing = [s.image for split in layout.splits.values() for s in split if s.label is None]
+def lacking(layout: Layout, sample: Sample) -> str | None:
+    """The file that a sample lacks, `label` or `instance`; None where all are there."""
+    if LABEL in layout.annotations and sample.label is None and sample.instances is None:
+        return LABEL
+    return INSTANCE if INSTANCE in layout.annotations and sample.instances is None else None
+
+
+def require_annotations(layout: Layout) -> None:
+    """DataError when images lack their label or instance file."""
+    missing = [(s.image, lack) for split in layout.splits.values() for s in split if (lack := lacking(layout, s))]
     if missing:
         hint = f" ({layout.hint})" if layout.hint else ""
-        raise DataError(f"{missing[0]}: no label file ({len(missing)} images lack one){hint}. {layout.way_out()}")
+        path, kind = missing[0]
+        raise DataError(f"{path}: no {kind} file ({len(missing)} images lack one){hint}. {layout.way_out()}")
 
 
 def take_options(name: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The group `augment` of tasks whose samples are images."""
+"""The group `augment` of tasks whose samples are images, and of those that have instances."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ class Augment:
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ConfigError(f"config.augment.scale: {self.scale} is not a range (low, high) above 0.")
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceAugment(Augment):
+    """With what moves instances."""
+
+    copy_paste: float = option(0.0, "share of images into which objects of another are pasted", minimum=0)

@@ -9,15 +9,16 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax.core.cache import cache_root
 from segjax.core.errors import DataError, SegjaxError, StorageError
-from segjax.core.schema import DatasetInfo
+from segjax.core.schema import INSTANCE, DatasetInfo
 from segjax.data import builders
 from segjax.data.consistency import ONE_CLASS, VOID_SPLIT
+from segjax.data.instances.counts import InstanceCounts
 from segjax.data.layout import Layout
 
 RECORD = "segjax.json"
@@ -32,7 +33,8 @@ _STORAGE = (
     errno.EEXIST,
     errno.EIO,
 )
-_FORMAT = 3  # changes when what is written changes, so that old copies are not read
+# They change when what is written changes, so that old copies are not read; the second counts for sets of instances.
+_FORMAT, _INSTANCE_FORMAT = 3, 1
 
 
 def default_cache() -> Path:
@@ -56,16 +58,23 @@ def prepare(
       DataError: for a file that is not what the set promises; nothing is left in the cache.
       StorageError: when the cache cannot be written.
     """
-    layout = builders.layout(name, root, options)
-    _tell_unread(layout)
+    files = builders.files(name, root, options)
+    layout = builders.layout(name, root, options) if files is None else None
+    if layout is not None:
+        _tell_unread(layout)
     where = Path(cache).expanduser() if cache is not None else default_cache()
     try:
         str(where).encode()
     except UnicodeEncodeError as error:  # ArrayRecord opens no other path
         raise StorageError(f"{where}: the path is not UTF-8; choose another folder with --cache.") from error
-    final = where / f"{name}-{listing_key(layout, options or {})}"
+    instances = layout is None or INSTANCE in layout.annotations
+    paths = layout.files() if files is None else files
+    final = where / f"{name}-{listing_key(name, Path(root).expanduser(), paths, options or {}, instances)}"
     if (final / RECORD).is_file():
         return final
+    if layout is None:
+        layout = builders.layout(name, root, options)
+        _tell_unread(layout)
     images = sum(len(split) for split in layout.splits.values())
     print(f"preparing {name} ({images} images of {layout.root}) into {final}", file=sys.stderr, flush=True)
     temporary = None
@@ -100,18 +109,27 @@ def _tell_unread(layout: Layout) -> None:
             print(f"warning: {kind}: {found[0]}{more}. {layout.way_out()}", file=sys.stderr, flush=True)
 
 
-def listing_key(layout: Layout, options: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that change with the options and with any file's path, size or modification time."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, layout.name, dict(options)], sort_keys=True, default=str).encode())
-    for path in layout.files():
+def listing_key(
+    name: str, root: Path, files: Sequence[Path], options: Mapping[str, Any], instances: bool = False
+) -> str:
+    """16 hexadecimal digits that change with the options and with any file's path, size or modification time.
+
+    Args:
+      name: of the data set.
+      root: its folder, which holds the files.
+      files: in a fixed order.
+      options: of the set.
+      instances: whether it has any.
+    """
+    form = [_FORMAT, _INSTANCE_FORMAT] if instances else _FORMAT
+    digest = hashlib.sha256(json.dumps([form, name, dict(options)], sort_keys=True, default=str).encode())
+    for path in files:
         try:
             status = path.stat()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
         digest.update(
-            f"{path.relative_to(layout.root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
-                errors="surrogateescape"
-            )
+            f"{path.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
         )
     return digest.hexdigest()[:16]
 
@@ -129,10 +147,17 @@ def read_record(directory: Path) -> dict[str, Any]:
 def _write(layout: Layout, temporary: Path, final: Path) -> None:
     from segjax.data.builders import base
 
+    if layout.problems and not layout.skip_bad:
+        raise base.refused(layout.problems[0], layout)
     written, builder = base.write(layout, temporary)
     for problem in builder.survey.problems(builder.counts):
         if problem.kind not in (ONE_CLASS, VOID_SPLIT):  # which training and scoring refuse, split by split
             raise DataError(f"{problem.text}.")
+    instances = {split: _instance_record(layout, split, counts) for split, counts in builder.instances.items()}
+    for problem in layout.problems:
+        builder.tally.drop(problem.kind, problem.text)
+    for line in builder.tally.lines():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     record = {
         "format": _FORMAT,
         "info": _info(layout, builder).to_json(),
@@ -144,6 +169,7 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
                 "void": counts.void,
                 "missing": counts.missing,
                 "largest": list(counts.largest),
+                **({"instances": instances[split]} if INSTANCE in layout.annotations else {}),
             }
             for split, counts in builder.counts.items()
         },
@@ -154,6 +180,13 @@ def _write(layout: Layout, temporary: Path, final: Path) -> None:
     except OSError:
         if not (final / RECORD).is_file():  # else another process was first
             raise
+
+
+def _instance_record(layout: Layout, split: str, counts: InstanceCounts) -> dict[str, int]:
+    """What is kept of a split's instances in figures; tells of images that have too many of them."""
+    if line := counts.over_limit(layout.max_instances):
+        print(f"warning: split {split!r}: {line}", file=sys.stderr, flush=True)
+    return {name: getattr(counts, name) for name in ("without", "layers", "most", "over", "left_out")}
 
 
 def _info(layout: Layout, builder: Any) -> DatasetInfo:
@@ -167,7 +200,17 @@ def _info(layout: Layout, builder: Any) -> DatasetInfo:
         image_dtype=builder.image_dtype,
         mean=tuple(mean),
         std=tuple(std),
+        **({} if INSTANCE not in layout.annotations else _instance_info(layout, builder)),
     )
+
+
+def _instance_info(layout: Layout, builder: Any) -> dict[str, Any]:
+    counts = builder.instances.values()
+    return {
+        "things": layout.things,
+        "layers": max(one.layers for one in counts),
+        "max_instances": min(layout.max_instances, max(one.most for one in counts)),
+    }
 
 
 def _storage_cause(error: BaseException | None) -> str | None:

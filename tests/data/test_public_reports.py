@@ -304,7 +304,7 @@ def scored(root, folder, classes=NAMES, colours=None, **options):
     names, sizes = [sample.name for sample in layout.splits["val"]], np.array([ids.shape for ids in truth])
     found = written({}, {"label": np.stack(truth), "name": names, "size": sizes})
     written.check()
-    return (found == np.stack(truth)).mean()
+    return (found["label"] == np.stack(truth)).mean()
 
 
 class TestPredictionsMeanWhatLabelsMean:  # S1, S3, S4, S8: a set's own labels, scored as predictions, are right

@@ -17,11 +17,12 @@ import pytest
 from panoptic_scenes import INFO, batch_of, sample
 from PIL import Image
 
-from segjax.core.config import Augment, Config, from_dict
+from segjax.core.config import Config, from_dict
 from segjax.core.errors import ConfigError, DataError
 from segjax.core.registry import create_model
 from segjax.core.schema import IGNORE
 from segjax.data.augment import normalize
+from segjax.data.options import Augment
 from segjax.ops.logits import Logits
 from segjax.tasks import make_task, make_view
 from segjax.tasks.panoptic.targets import find_centers, heatmap, of_slots, offsets
@@ -276,7 +277,7 @@ def test_what_a_config_cannot_say_is_one_line_of_error(given, message):
 
 
 def test_a_config_makes_the_task():
-    task = make_task(from_dict({"task": "panoptic", "loss": {"options": {"sigma": 3, "stuff_area": 64}}}), INFO)
+    task = make_task(from_dict({"task": "panoptic", "loss": {"sigma": 3}, "eval": {"stuff_area": 64}}), INFO)
     assert (task.sigma, task.stuff_area, task.things, task.max_instances) == (3, 64, (6, 8, 9, 10), 60)
     assert hash(task) == hash(dataclasses.replace(task))
     assert make_view("panoptic") is VIEW
@@ -357,7 +358,7 @@ def test_four_scenes_are_learnt_by_heart():
         def loss(params):
             given = {"params": params, "batch_stats": statistics}
             outputs, state = model.apply(given, batch["image"], train=True, mutable=["batch_stats"])
-            return task.loss(as_logits(outputs), batch, weights)[0], state["batch_stats"]
+            return task.loss(outputs, batch, weights)[0], state["batch_stats"]
 
         slope, statistics_after = jax.grad(loss, has_aux=True)(params)
         updates, opt = tx.update(slope, opt)

@@ -47,7 +47,7 @@ def read(path: Path, images: Path | None, root: Path, tally: Tally) -> Source:
     beside = [file.parent, *([file.parent.parent] if file.parent.name == "annotations" else [])]
     folders = ImageFolders([images] if images else beside, given=images is not None, leave_out=root)
 
-    names = _categories(content["categories"], file, tally)
+    names = read_categories(content["categories"], file, tally)
     entries, files = _images(content["images"], folders, tally)
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     seen = set()
@@ -89,8 +89,12 @@ def _only_json(path: Path) -> Path:
     return files[0]
 
 
-def _categories(listed: list[Any], file: Path, tally: Tally) -> dict[Any, str]:
-    """Category id -> tidy name, sorted by id."""
+def read_categories(listed: list[Any], file: Path, tally: Tally) -> dict[Any, str]:
+    """Category id -> tidy name, sorted by id.
+
+    Raises:
+      DataError: a category without id and name, an id of two names, or none at all.
+    """
     names: dict[Any, str] = {}
     for number, category in enumerate(listed):
         ident = _key(category.get("id")) if isinstance(category, dict) else None
@@ -158,8 +162,8 @@ def _draw(
             crowd = bool(annotation.get("iscrowd"))
             if crowd:
                 tally.note("crowd made void", name)
-            if regions := _regions(annotation.get("segmentation"), size, name, tally):
-                layer = shapes.Layer(shapes.union(regions, size), IGNORE if crowd else ident, name)
+            if parts := regions(annotation.get("segmentation"), size, name, tally):
+                layer = shapes.Layer(shapes.union(parts, size), IGNORE if crowd else ident, name)
                 (crowds if crowd else layers).append(layer)
         except Dropped as drop:
             tally.drop(drop.kind, f"{name}: {drop.example}")
@@ -169,8 +173,12 @@ def _draw(
     return shapes.paint(size, classes.names.index(BACKGROUND), crowds + layers, tally)
 
 
-def _regions(segmentation: object, size: Size, name: str, tally: Tally) -> list[shapes.Region]:
-    """The pixels of each part of a segmentation; parts that cannot be drawn are dropped one by one."""
+def regions(segmentation: object, size: Size, name: str, tally: Tally) -> list[shapes.Region]:
+    """The pixels of each part of a segmentation; parts that cannot be drawn are dropped one by one.
+
+    Raises:
+      Dropped: none of it can be drawn.
+    """
     if segmentation is None or segmentation == [] or segmentation == {}:
         raise Dropped("annotation without a segmentation", "a box alone is no mask")
     if isinstance(segmentation, dict):
@@ -185,7 +193,7 @@ def _regions(segmentation: object, size: Size, name: str, tally: Tally) -> list[
     if not isinstance(segmentation, list):
         raise Dropped("segmentation that is neither polygons nor RLE", repr(segmentation)[:40])
     polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    regions = []
+    found = []
     for part in polygons:
         try:
             if not isinstance(part, list) or len(part) % 2:
@@ -193,10 +201,10 @@ def _regions(segmentation: object, size: Size, name: str, tally: Tally) -> list[
             if len(part) < 6:
                 raise Dropped("polygon with fewer than 3 points", f"{len(part) // 2} points")
             pairs = [part[start : start + 2] for start in range(0, len(part), 2)]
-            regions.append(shapes.polygon(shapes.points_array(pairs), size))
+            found.append(shapes.polygon(shapes.points_array(pairs), size))
         except Dropped as drop:
             tally.drop(drop.kind, f"{name}: {drop.example}")
-    return regions
+    return found
 
 
 def _size(entry: dict[str, Any]) -> Size | None:

@@ -5,6 +5,9 @@ Layout, either way round, with any split names:
 `classes.txt` names one class a line in label order, `name` or `name r g b`. Images are PNG (8 or 16 bits), JPEG, TIFF,
 BMP, WebP or npy with any number of channels; labels are class ids in PNG (palette, grey, 16 bits), TIFF, BMP or npy, or
 pictures in the colours of `classes.txt`. 255 is void.
+
+`SPLIT/instances/NAME.png` (or `instances/SPLIT`) are pictures of ids, 0 where no instance is; `SPLIT/panoptic/NAME.png`
+hold class * 1000 + number for every pixel. `things.txt` names the classes that have instances.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from segjax.core.errors import ConfigError, suggest
-from segjax.core.schema import IGNORE
+from segjax.core.schema import IGNORE, INSTANCE, LABEL
 from segjax.data import palettes
+from segjax.data.builders import folder_instances
 from segjax.data.class_list import check_names, read_class_list
-from segjax.data.layout import Layout, class_values, find_splits, open_root, take_options
+from segjax.data.instances.options import check_instance_options
+from segjax.data.layout import Layout, class_values, in_order, open_root, take_options
 
 OPTIONS: dict[str, Any] = {
     "classes": None,  # class names, instead of classes.txt
@@ -28,6 +33,7 @@ OPTIONS: dict[str, Any] = {
     "nodata": None,  # image values that are no measurement, besides a TIFF's own; "none": not that one, either
     "label_suffix": "",  # what label stems carry after the image's stem, such as "_mask"
     "statistics": "auto",  # mean and std: "imagenet", "data" (measured), "auto" = imagenet for 8-bit RGB
+    **folder_instances.OPTIONS,
 }
 PALETTES = ("auto", "indices", "colours")
 
@@ -35,8 +41,13 @@ PALETTES = ("auto", "indices", "colours")
 def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     """Lists a folder; see the module's docstring for what is expected under `root`."""
     chosen = take_options("folder", options, OPTIONS)
+    check_instance_options(chosen)
     path = open_root("folder", root)
-    classes, palette, coloured = _classes(path, chosen["classes"])
+    splits = _splits(path)
+    kinds = folder_instances.kinds_of(path, splits, chosen["annotations"])
+    classes, palette, coloured = _classes(path, chosen["classes"], single=kinds == (INSTANCE,))
+    things = folder_instances.things_of(path, classes, kinds, chosen["things"])
+    folder_instances.check_factor(chosen["factor"], kinds, things)
     void, void_colours = _ignored(chosen["ignore"], coloured)
     if chosen["palettes"] not in PALETTES:
         near = suggest(str(chosen["palettes"]), PALETTES)
@@ -46,59 +57,47 @@ def layout(root: str | Path | None, options: Mapping[str, Any]) -> Layout:
     if not isinstance(chosen["label_suffix"], str):
         raise ConfigError(f"config.data.options.label_suffix: {chosen['label_suffix']!r} is no text, such as '_mask'.")
     values = _values(chosen["values"], void, len(classes))
-    found = find_splits(
-        "folder",
-        path,
-        _folders(path),
-        "SPLIT/images with SPLIT/labels, or images/SPLIT with labels/SPLIT",
-        suffix=chosen["label_suffix"],
-    )
+    stated = frozenset(values)
+    values = {**class_values(len(classes)), **values}
+    found = folder_instances.find(path, splits, kinds, chosen["label_suffix"])
+    found = folder_instances.with_readers(found, path, kinds, things, values, chosen["factor"])
     return Layout(
         name="folder",
         root=path,
         classes=classes,
         palette=palette,
-        values={**class_values(len(classes)), **values},
+        values=values,
         colours=coloured,
         channels=chosen["channels"],
         statistics=chosen["statistics"],
-        stated=frozenset(values),
+        stated=stated,
         void_colours=void_colours,
         palettes=chosen["palettes"],
         nodata=_nodata(chosen["nodata"]),
+        annotations=(LABEL, INSTANCE) if kinds == ("panoptic",) else kinds,
+        things=things,
+        max_instances=chosen["max_instances"],
+        lists=(path / "things.txt",) if things and (path / "things.txt").is_file() else (),
+        skip_bad=chosen["skip_bad"],
         **found._asdict(),
     )
 
 
-def _folders(path: Path) -> dict[str, tuple[Path, Path, None]]:
-    """split -> (images, labels): in the order train, val, test, then the others by name."""
-    names = {p.parent.name for p in path.glob("*/images")} | {p.name for p in path.glob("images/*") if p.is_dir()}
-    order = ("train", "val", "test")
-    ordered = sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
-    folders: dict[str, tuple[Path, Path, None]] = {}
-    for name in ordered:
-        outer = path / name / "images"
-        folders[name] = (
-            (outer, path / name / "labels", None)
-            if outer.is_dir()
-            else (
-                path / "images" / name,
-                path / "labels" / name,
-                None,
-            )
-        )
-    return folders
+def _splits(path: Path) -> list[str]:
+    return in_order(
+        {p.parent.name for p in path.glob("*/images")} | {p.name for p in path.glob("images/*") if p.is_dir()}
+    )
 
 
-def _classes(path: Path, given: Any) -> tuple[tuple[str, ...], palettes.Palette, bool]:
-    """Names, colours, and whether the colours were written down."""
+def _classes(path: Path, given: Any, single: bool) -> tuple[tuple[str, ...], palettes.Palette, bool]:
+    """Names, colours, and whether the colours were written down; `single`: one class is enough."""
     if given:
         if isinstance(given, str) or not isinstance(given, list | tuple):
             raise ConfigError(f"config.data.options.classes: {given!r} is no list of names, such as ('road', 'sky').")
         names = tuple(str(name) for name in given)
-        check_names(names, "config.data.options.classes")
+        check_names(names, "config.data.options.classes", single)
         return names, palettes.distinct(len(names)), False
-    names, colours = read_class_list(path / "classes.txt")
+    names, colours = read_class_list(path / "classes.txt", single)
     return names, colours or palettes.distinct(len(names)), colours is not None
 
 

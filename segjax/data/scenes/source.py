@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 
 from segjax.core.errors import DataError, suggest
-from segjax.core.schema import IMAGE, LABEL, DatasetInfo
+from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_AREA, INSTANCE_BOX, LABEL, NAME, DatasetInfo
+from segjax.data.instances.objects import id_type, largest, make_instances, renumbered
 from segjax.data.scenes.cells import render_cells
-from segjax.data.scenes.labels import CLASSES, PALETTE, PANOPTIC_FACTOR, STREET_COUNT
+from segjax.data.scenes.labels import CLASSES, PALETTE, PANOPTIC_FACTOR, STREET_COUNT, THINGS
 from segjax.data.scenes.layout import TIMES
 from segjax.data.scenes.street import render_street
 
@@ -22,6 +23,8 @@ LARGEST_ZOOM = 8.0
 
 _SPLITS = {"train": (0, 2000), "val": (1 << 40, 200), "test": (2 << 40, 200)}
 """split -> (first index, default count). Ranges 2**40 apart never meet."""
+
+_SHOWN = ("image", "label", "instance", "panoptic")
 
 _STATISTICS = {
     "street": ((104.2, 100.7, 101.0), (55.5, 54.7, 58.0)),
@@ -90,8 +93,10 @@ def _check_view(style: str, zoom: float, time: str) -> None:
         raise DataError(f"scenes need a zoom from 1 to {LARGEST_ZOOM:g}, got {zoom}")
 
 
-def dataset_info(style: str = "street") -> DatasetInfo:
-    """Classes, palette and pixel statistics of a style.
+def dataset_info(
+    style: str = "street", annotations: tuple[str, ...] = (LABEL,), max_instances: int = 100
+) -> DatasetInfo:
+    """Classes, palette and pixel statistics of a style; things and id layers where `annotations` has `instance`.
 
     Streets use the first `STREET_COUNT` labels of the label space, so a network for them needs no more outputs; the
     other styles use all of it. Means and deviations are measured over 300 scenes of seed 0.
@@ -100,12 +105,20 @@ def dataset_info(style: str = "street") -> DatasetInfo:
         raise DataError(f"scenes have no style {style!r}.{suggest(style, STYLES)}")
     count = STREET_COUNT if style == "street" else len(CLASSES)
     mean, std = _STATISTICS[style]
-    return DatasetInfo(name="scenes", classes=CLASSES[:count], palette=PALETTE[:count], mean=mean, std=std)
+    info = DatasetInfo(name="scenes", classes=CLASSES[:count], palette=PALETTE[:count], mean=mean, std=std)
+    if INSTANCE not in annotations:
+        return info
+    things = tuple(sorted(thing for thing in THINGS if thing < count))
+    return dataclasses.replace(info, things=things, layers=1, max_instances=max_instances)
 
 
 @dataclasses.dataclass(frozen=True)
 class SceneSource:
     """A split of scenes: `len(source)`, `source[i] -> {"image", "label", "name"}`; picklable, it holds numbers only.
+
+    With `instance` among `annotations` a sample also has `instance` [H, W, 1], `instance_class`, `instance_crowd` (none
+    is one), `instance_area` and `instance_box`. An instance is what `panoptic` gives one id: the pixels that a class
+    has of one thing, in the order of their ids. One of fewer than `min_pixels` pixels is none; its label stays.
 
     Defaults: 128x160, because a cyclist or a lamp post still has the pixels to be told apart there, five poolings
     divide it and two cores can train on it in minutes; 2000 / 200 / 200 scenes, since a small network sees each
@@ -114,6 +127,11 @@ class SceneSource:
     Attributes:
       split: `train`, `val` or `test`; no scene is in two of them, whatever the counts.
       count: number of scenes, None for the default.
+      annotations: `label`, which is always there, and `instance`.
+      min_pixels: the fewest pixels of an instance; below, nothing tells what it is.
+      max_instances: those that are kept, the largest, at most 65,535.
+      frames: None, or T: image, label and instance are clips [T, H, W, ...] from the scene's first frame on. Slots
+        are those of the whole clip; area is the mean over frames, and there is no box.
     """
 
     split: str
@@ -125,6 +143,10 @@ class SceneSource:
     style: str = "street"
     zoom: float = 1.0
     time: str = "any"
+    annotations: tuple[str, ...] = (LABEL,)
+    min_pixels: int = 8
+    max_instances: int = 100
+    frames: int | None = None
 
     def __post_init__(self):
         if self.split not in _SPLITS:
@@ -132,6 +154,14 @@ class SceneSource:
         _check_view(self.style, self.zoom, self.time)
         if self.count is not None and not 0 < self.count <= 1 << 40:
             raise DataError(f"scenes need a count of 1 or more, got {self.count}")
+        for kind in self.annotations:
+            if kind not in (LABEL, INSTANCE):
+                raise DataError(f"scenes have no annotation {kind!r}.{suggest(str(kind), (LABEL, INSTANCE))}")
+        if self.min_pixels < 1 or not 1 <= self.max_instances <= 65535 or (self.frames is not None and self.frames < 1):
+            raise DataError(
+                "scenes need min_pixels, max_instances (up to 65535) and frames of 1 or more, got"
+                f" {self.min_pixels}, {self.max_instances}, {self.frames}"
+            )
 
     def __len__(self) -> int:
         return _SPLITS[self.split][1] if self.count is None else self.count
@@ -151,5 +181,20 @@ class SceneSource:
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray | str]:
         i = int(i)
-        scene = self.scene(i)
-        return {IMAGE: scene["image"], LABEL: scene["label"], "name": f"{self.split}_{i:06d}"}
+        clip = [self.scene(i, frame) for frame in range(self.frames or 1)]
+        scene = {key: np.stack([one[key] for one in clip]) if self.frames else clip[0][key] for key in _SHOWN}
+        sample = {IMAGE: scene["image"], LABEL: scene["label"], NAME: f"{self.split}_{i:06d}"}
+        return sample | (self._instances(scene) if INSTANCE in self.annotations else {})
+
+    def _instances(self, scene: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        ids = np.where(scene["instance"] > 0, scene["panoptic"], 0)
+        found, pixels = np.unique(ids[ids > 0], return_counts=True)
+        kept = found[pixels >= self.min_pixels]
+        # A clip is one tall picture to what follows: ids are the same in all its frames.
+        layers = renumbered(ids, kept).reshape(-1, self.width, 1)
+        arrays = largest(make_instances(layers, kept // PANOPTIC_FACTOR), self.max_instances).arrays()
+        arrays[INSTANCE] = arrays[INSTANCE].reshape(*ids.shape, 1).astype(id_type(self.max_instances))
+        if self.frames is not None:
+            arrays[INSTANCE_AREA] /= self.frames
+            del arrays[INSTANCE_BOX]
+        return arrays

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from segjax.core.config import Eval
-from segjax.data.options import Augment
+from segjax.data.options import InstanceAugment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,4 +14,4 @@ class Loss:
 
 
 SCORE = "mask_ap"
-GROUPS = {"loss": Loss, "augment": Augment, "eval": Eval}
+GROUPS = {"loss": Loss, "augment": InstanceAugment, "eval": Eval}

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.core.config import Augment, Config, Loss
-from segjax.core.errors import ConfigError, DataError, suggest
+from segjax.core.config import Config
+from segjax.core.errors import ConfigError, DataError
 from segjax.core.fields import Fields, labelled_image, make_field
 from segjax.core.schema import (
     CENTER,
@@ -32,6 +32,7 @@ from segjax.core.schema import (
     DatasetInfo,
 )
 from segjax.data.augment import make_train_transform, window_size
+from segjax.data.options import Augment
 from segjax.losses.hard_cross_entropy import hard_cross_entropy, hard_pixels
 from segjax.losses.regression import absolute_error, squared_error
 from segjax.metrics.base import Metric
@@ -40,6 +41,7 @@ from segjax.metrics.panoptic_quality import PanopticQuality
 from segjax.postprocess.panoptic import group_by_centers
 from segjax.postprocess.semantic import labels_of
 from segjax.tasks.base import Batch, Outputs, Task, Transform
+from segjax.tasks.panoptic.config import SCORE
 from segjax.tasks.panoptic.targets import find_centers, heatmap, of_slots, offsets
 
 DEFAULT_SLOTS = 100
@@ -68,7 +70,7 @@ class PanopticTask(Task):
       threshold, centers, stuff_area: of `segjax.postprocess.panoptic.group_by_centers`; `peak_window` is its `window`.
 
     Raises:
-      ConfigError: a constant out of its range; a thing that is no class.
+      ConfigError: a thing that is no class.
     """
 
     num_classes: int
@@ -90,22 +92,9 @@ class PanopticTask(Task):
     stuff_area: int = 2048
 
     name: ClassVar[str] = "panoptic"
-    score: ClassVar[str] = "pq"
+    score: ClassVar[str] = SCORE
 
     def __post_init__(self):
-        for field in OPTIONS:
-            value, least = getattr(self, field), 1 if field in ("peak_window", "centers") else 0
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-                raise ConfigError(f"config.loss.options: {field} is {value!r}; give a number of at least {least}.")
-        if not 0 < self.hard_share <= 1:
-            raise ConfigError(f"config.loss.options: hard_share is {self.hard_share}; give a share above 0, up to 1.")
-        if not self.sigma > 0:
-            raise ConfigError(f"config.loss.options: sigma is {self.sigma}; give pixels above 0.")
-        if self.peak_window % 2 != 1 or not isinstance(self.centers, int):
-            raise ConfigError(
-                f"config.loss.options: peak_window is {self.peak_window!r} and centers {self.centers!r}; give whole "
-                "numbers, the first of them odd."
-            )
         if not set(self.things) <= set(range(self.num_classes)):
             raise ConfigError(f"things {self.things} are not all of the classes 0..{self.num_classes - 1}.")
 
@@ -220,14 +209,6 @@ class PanopticTask(Task):
         return own | (known & (layer == 0) & _valid_pixels(batch)), own
 
 
-OPTIONS = tuple(
-    field.name
-    for field in dataclasses.fields(PanopticTask)
-    if field.name not in ("num_classes", "things", "max_instances", "classes", "void", "augment")
-)
-"""What `config.loss.options` may set."""
-
-
 def _valid_pixels(batch: Batch) -> jax.Array:
     """bool [B, H, W]; training batches may come without a mask."""
     valid = batch[VALID].astype(bool) if VALID in batch else jnp.ones(batch[LABEL].shape[0], bool)
@@ -239,27 +220,23 @@ def _id_type(slots: int) -> type:
 
 
 def make(config: Config, info: DatasetInfo, dataset: Any = None) -> PanopticTask:
-    """The task of a config; its constants are those of `config.loss.options`.
+    """The task of a config.
 
     Raises:
       DataError: a data set without instances, or with instances that overlap.
-      ConfigError: an unknown constant, or one out of range; a setting of other losses.
     """
     if not info.things or info.layers > 1:
         fault = "instances that overlap" if info.things else "no instances"
         raise DataError(f"config.task: panoptic needs a class and one instance a pixel, and {info.name!r} has {fault}.")
-    for field in dataclasses.fields(Loss):
-        if field.name != "options" and getattr(config.loss, field.name) != getattr(Loss(), field.name):
-            raise ConfigError(f"config.loss.{field.name}: the panoptic losses have no such setting; leave it out.")
-    for key in config.loss.options:
-        if key not in OPTIONS:
-            raise ConfigError(f"config.loss.options: panoptic has no {key!r}.{suggest(key, OPTIONS)}")
+    evaluation = {
+        name: getattr(config.eval, name) for name in ("void", "threshold", "peak_window", "centers", "stuff_area")
+    }
     return PanopticTask(
         info.num_classes,
         info.things,
         max_instances=info.max_instances or DEFAULT_SLOTS,
         classes=info.classes,
-        void=config.eval.void,
         augment=config.augment,
-        **config.loss.options,
+        **dataclasses.asdict(config.loss),
+        **evaluation,
     )

@@ -1,0 +1,21 @@
+"""Quickstart of panoptic segmentation: our own procedural street scenes by day, every pixel a thing or stuff.
+
+    segjax train --config=configs/quickstart_panoptic.py
+
+Nothing to download. Seven classes of stuff, and four of things, signs, vehicles, persons and cyclists, of which each is
+a segment of its own.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.name = "quickstart_panoptic"
+    config.task = "panoptic"
+    config.data = dict(name="scenes", crop_size=(96, 128), cache_decoded=True)
+    config.data.options = dict(annotations=("instance",), height=96, width=128, zoom=1.5, time="day")
+    config.data.options.update(count=1000, max_instances=20)
+    config.train = dict(steps=3000, batch_size=8)
+    config.eval = dict(split="val", final_split="test")
+    return config

@@ -1,0 +1,1 @@
+"""Instances of images: what their files say, read, checked and counted."""
