@@ -45,6 +45,7 @@ ALLOWED = {
         "models.base",
         "training.checkpoint",
         "data.augment",
+        "data.cloud_file",
         "data.consistency",
         "data.counts",
         "data.decode",

@@ -13,12 +13,14 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segjax.core.config_file import config_function, run_config_file, told_as_theirs
+from segjax.core.config_points import Points
 from segjax.core.errors import ConfigError, suggest
+from segjax.core.option import option
 
 CLASS_WEIGHTS = ("none", "auto", "median_frequency", "enet_log")
 LOSSES = (
@@ -35,14 +37,6 @@ LOSSES = (
     "ohem",
     "tversky",
 )
-
-
-def option(default: Any, doc: str, *, choices: Sequence[Any] = (), minimum: float | None = None) -> Any:
-    """A schema field: its default, what it means, the values it may take."""
-    metadata = {"doc": doc, "choices": tuple(choices), "minimum": minimum}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Init:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    name: str = option("scenes", "data set: scenes, camvid, isbi2012, drive, crackforest, folder")
+    name: str = option("scenes", "data set: scenes, camvid, isbi2012, drive, crackforest, folder, clouds, shapenet_part")
     root: str | None = option(None, "the set's own folder; a set that needs one says so")
     cache: str | None = option(None, "where prepared sets are kept; default $SEGJAX_CACHE or ~/.cache/segjax")
     train_split: str = option("train", "split to train on; `train+val` joins two, `train[:80%]` is a share")
@@ -183,7 +177,7 @@ class Eval:
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     every: int | None = option(None, "steps between checkpoints; default: at every evaluation", minimum=1)
-    best: str = option("miou", "metric whose best checkpoint is kept beside the last")
+    best: str = option("miou", "metric whose best checkpoint is kept beside the last; instance_miou for points")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +215,7 @@ class Config:
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
     loss: Loss = dataclasses.field(default_factory=Loss)
+    points: Points = dataclasses.field(default_factory=Points)
     optim: Optim = dataclasses.field(default_factory=Optim)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     train: Train = dataclasses.field(default_factory=Train)
@@ -474,8 +469,10 @@ def _check_combinations(config: Config) -> None:
                     f"config.augment.{field.name}: {getattr(augment, field.name)} shows an image anew each time, and "
                     f"config.train.cache_features keeps what was seen first; set it to {still}, or that to False."
                 )
-    if not 0 < augment.scale[0] <= augment.scale[1]:
-        raise ConfigError(f"config.augment.scale: {augment.scale} is not a range (low, high) above 0.")
+    for group in ("augment", "points"):
+        low, high = scale = getattr(config, group).scale
+        if not 0 < low <= high:
+            raise ConfigError(f"config.{group}.scale: {scale} is not a range (low, high) above 0.")
     if not config.eval.scales or min(config.eval.scales) <= 0:
         raise ConfigError(f"config.eval.scales: {config.eval.scales} needs at least one scale, each above 0.")
     if config.eval.overlap >= 1:

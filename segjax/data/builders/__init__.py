@@ -1,4 +1,4 @@
-"""Data sets by name. Each module lists one set's own folder layout; `base` turns any of them into a tfds builder."""
+"""Data sets that are prepared, by name. Each module lists one set's own folder layout; `base` turns any of them into a tfds builder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from segjax.core.errors import ConfigError, DataError, suggest
 from segjax.data.layout import Layout
 
 NAMES = ("camvid", "crackforest", "drive", "folder", "isbi2012")
+DRAWN = ("clouds", "scenes")
+AS_THEY_ARE = ("shapenet_part",)
 STATISTICS = ("auto", "data", "imagenet")
 
 
@@ -21,10 +23,12 @@ def layout(name: str, root: str | Path | None, options: Mapping[str, Any] | None
       DataError: for an unknown name, a missing folder, or one that is laid out differently.
       ConfigError: for an option that the set does not have, or a value it cannot take.
     """
-    if name == "scenes":
-        raise DataError("data set 'scenes' is drawn when it is read: it has no files to prepare or check.")
+    if name in DRAWN:
+        raise DataError(f"data set {name!r} is drawn when it is read: it has no files to prepare or check.")
+    if name in AS_THEY_ARE:
+        raise DataError(f"data set {name!r} is read from its files as they are: there is nothing to prepare.")
     if name not in NAMES:
-        raise DataError(f"data set {name!r} is unknown.{suggest(name, ('scenes', *NAMES))}")
+        raise DataError(f"data set {name!r} is unknown.{suggest(name, (*DRAWN, *AS_THEY_ARE, *NAMES))}")
     listed = importlib.import_module(f"segjax.data.builders.{name}").layout(root, options or {})
     if listed.statistics not in STATISTICS:
         near = suggest(str(listed.statistics), STATISTICS)
