@@ -1,6 +1,6 @@
 """Quickstart of the task `points`: a small PointNet on our own procedural furniture, 10 parts; nothing to download.
 
-    segjax train --config=configs/quickstart_points.py
+segjax train --config=configs/quickstart_points.py
 """
 
 from ml_collections import ConfigDict

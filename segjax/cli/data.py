@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="class frequencies, and every bad file; exit status 1 if there is one")
     show = actions.add_parser("show", help="write a contact sheet: image, label, overlay")
     for action in (prepare, check, show):
-        action.add_argument("name", help="camvid, isbi2012, drive, crackforest, folder; show: scenes too")
+        action.add_argument(
+            "name",
+            help="camvid, isbi2012, drive, crackforest, folder; check, show: shapenet_part; show: scenes, clouds",
+        )
         action.add_argument("--root", help="the set's own folder")
         action.add_argument(
             "--option",
@@ -90,9 +93,12 @@ def _prepare(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _check(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from segjax.data.builders import AS_THEY_ARE
     from segjax.data.check import check
+    from segjax.data.check_clouds import check_clouds
 
-    report = check(args.name, args.root, options)
+    clouds = args.name in AS_THEY_ARE
+    report = check_clouds(args.root, options) if clouds else check(args.name, args.root, options)
     for line in report.lines():
         print(line)
     return 1 if report.problems else 0
@@ -103,7 +109,6 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
     from segjax.core.config import Data
     from segjax.core.errors import ConfigError
-    from segjax.core.schema import IMAGE, LABEL
     from segjax.data.dataset import open_dataset
     from segjax.inference import draw
 
@@ -113,13 +118,23 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
     source = dataset.split(args.split or next(iter(dataset.splits)))
     rows = []
     for index in np.unique(np.linspace(0, len(source) - 1, min(args.count, len(source))).astype(int)):
-        sample = source[int(index)]
-        image, label = sample[IMAGE], sample[LABEL]
-        parts = (draw.display(image), draw.colour_labels(label, dataset.info.palette))
-        rows.append(_beside([*parts, draw.overlay(image, label, dataset.info.palette)]))
+        rows.append(_beside(_pictures(source[int(index)], dataset.info)))
     sheet = _below([*rows, draw.legend(dataset.info.classes, dataset.info.palette)])
     print(draw.save_picture(args.output, sheet))
     return 0
+
+
+def _pictures(sample: Any, info: Any) -> list[Any]:
+    """Image, label and overlay; or a cloud in the colours of its parts."""
+    from segjax.core.schema import IMAGE, LABEL, POINTS
+    from segjax.inference import draw
+    from segjax.tasks.points.view import VIEW
+
+    if POINTS in sample:
+        return [VIEW.truth(sample, info).overlay(sample[POINTS])]
+    image, label = sample[IMAGE], sample[LABEL]
+    labels = draw.colour_labels(label, info.palette)
+    return [draw.display(image), labels, draw.overlay(image, label, info.palette)]
 
 
 def _beside(pictures: list[Any]) -> Any:

@@ -1,8 +1,9 @@
-"""PointNet: the published counts, exactness against PyTorch layers, and that padding and order of points do not matter."""
+"""PointNet: published counts, exactness against PyTorch layers, and that padding and order of points do not matter."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import chex
@@ -44,7 +45,7 @@ class TorchTNet(torch.nn.Module):
     def __init__(self, channels, size, points, cloud, epsilon):
         super().__init__()
         widths = [channels, *points, *cloud]
-        self.layers = torch.nn.ModuleList(map(torch.nn.Linear, widths, widths[1:]))
+        self.layers = torch.nn.ModuleList(map(torch.nn.Linear, widths[:-1], widths[1:]))
         self.norms = torch.nn.ModuleList(torch.nn.BatchNorm1d(width, eps=epsilon) for width in widths[1:])
         self.matrix = torch.nn.Linear(widths[-1], size * size)
         self.size, self.pooled = size, len(points)
@@ -69,7 +70,7 @@ class TorchPointNet(torch.nn.Module):
         widths = [channels, *model.local, *model.deep]
         joined = sum(widths[1:]) + widths[-1] + model.num_categories
         heads = [joined, *model.head]
-        pairs = [*zip(widths, widths[1:]), *zip(heads, heads[1:])]
+        pairs = [*itertools.pairwise(widths), *itertools.pairwise(heads)]
         self.layers = torch.nn.ModuleList(torch.nn.Linear(*pair) for pair in pairs)
         self.norms = torch.nn.ModuleList(torch.nn.BatchNorm1d(width, eps=epsilon) for _, width in pairs)
         self.classifier = torch.nn.Linear(heads[-1], model.num_classes)
@@ -190,7 +191,7 @@ def network():
 
 
 def test_logits_follow_a_permutation_of_the_points(network):
-    model, variables, train = network
+    _, variables, train = network
     points, category = clouds()
     order = np.random.default_rng(2).permutation(POINTS)
     (first, stats), (second, again) = (train(variables, jnp.float32(p), category) for p in (points, points[:, order]))

@@ -1,4 +1,5 @@
-"""Data sets that are prepared, by name. Each module lists one set's own folder layout; `base` turns any of them into a tfds builder."""
+"""Data sets that are prepared, by name. Each module lists one set's own folder layout; `base` turns any of them into a
+tfds builder."""
 
 from __future__ import annotations
 
