@@ -1,6 +1,8 @@
 """Quickstart of the task `points`: a small PointNet on our own procedural furniture, 10 parts; nothing to download.
 
-segjax train --config=configs/quickstart_points.py
+    segjax train --config=configs/quickstart_points.py
+
+Clouds have up to 1,024 points, of which a step sees 512; evaluation sees all.
 """
 
 from ml_collections import ConfigDict

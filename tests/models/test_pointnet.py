@@ -17,6 +17,7 @@ from segjax.core.errors import ModelError
 from segjax.core.registry import create_model
 from segjax.core.schema import LOGITS, TRANSFORM
 from segjax.models.base import init_shapes
+from segjax.models.count import cost
 from segjax.training.state import init_variables
 
 torch = pytest.importorskip("torch")
@@ -39,6 +40,12 @@ def count(model) -> int:
 )
 def test_parameter_count_equals_the_published_one(variant, channels, published, left_out):
     assert count(create_model(f"pointnet/{variant}", 50, channels, num_categories=16)) == published - left_out
+
+
+def test_multiply_adds_are_the_ports_but_for_the_global_features_layer():
+    model = create_model("pointnet/part-torch", 50)
+    saved = (2048 - 1) * (2048 + 16) * model.head[0]
+    assert cost(model, (2048,)).macs + saved == pytest.approx(5.77e9, rel=2e-3)
 
 
 class TorchTNet(torch.nn.Module):
