@@ -18,7 +18,7 @@ def get_config():
     config.points = dict(count=512, rotate=False, scale=(0.8, 1.25), shift=0.1)
     config.optim = dict(learning_rate=2e-3)
     config.schedule = dict(name="cosine", warmup_steps=30)
-    config.train = dict(steps=600, batch_size=16, eval_every=300)
+    config.train = dict(steps=300, batch_size=16, eval_every=150)
     config.eval = dict(split="val", final_split="test")
     config.checkpoint = dict(best="instance_miou")
     return config
