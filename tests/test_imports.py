@@ -46,6 +46,7 @@ ALLOWED = {
         "models.base",
         "training.checkpoint",
         "data.augment",
+        "data.cloud_file",
         "data.consistency",
         "data.counts",
         "data.decode",

@@ -9,20 +9,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from segjax import tasks
 from segjax.core.config import Config
 from segjax.core.errors import ConfigError, SizeError
 from segjax.core.fields import Fields
-from segjax.core.registry import create_model
 from segjax.core.schema import DatasetInfo
 from segjax.data.dataset import Dataset, Source
 from segjax.data.noise import noise_batch
 from segjax.data.pipeline import TrainIterator, eval_batches, eval_size, train_batch_shapes, train_batches
 from segjax.parallel.mesh import make_mesh
 from segjax.parallel.transfer import local_rows
-from segjax.tasks import make_task
 from segjax.tasks.base import Task, Transform
 from segjax.training.loop import steps_of
 from segjax.training.state import init_variables
@@ -37,7 +35,7 @@ class Run:
       dataset: its data, perhaps without images (`cli.known_data`).
       task: its task.
       model: its network.
-      largest: (height, width) of the largest training image; None: any.
+      largest: (height, width) of the largest training image; None: any, or no pixels.
       samples: of the training split.
     """
 
@@ -83,7 +81,8 @@ class Run:
           ConfigError: features are to be kept, and windows differ from epoch to epoch.
         """
         config, crop = self.config, self.config.data.crop_size
-        if config.train.cache_features and any(side < largest for side, largest in zip(crop, self.largest)):
+        windows = self.largest is not None and any(side < largest for side, largest in zip(crop, self.largest))
+        if config.train.cache_features and windows:
             raise ConfigError(
                 f"config.data.crop_size: {crop[0]}x{crop[1]} cuts windows out of images of up to {self.largest[0]}x"
                 f"{self.largest[1]}, and config.train.cache_features keeps the first one's features; cover them, or "
@@ -129,7 +128,7 @@ def build(
         source = dataset.split(config.data.train_split)
         largest, samples = source.largest, len(source)
     model = make_network(config, dataset.info)
-    return Run(config, dataset, make_task(config, dataset.info, dataset), model, largest, samples)
+    return Run(config, dataset, tasks.make_task(config, dataset.info, dataset), model, largest, samples)
 
 
 def make_network(config: Config, info: DatasetInfo) -> Any:
@@ -139,13 +138,7 @@ def make_network(config: Config, info: DatasetInfo) -> Any:
       ModelError: an unknown name or option.
       SizeError: a crop that does not fit the network's stride, before anything is compiled.
     """
-    model = create_model(
-        config.model.name,
-        num_classes=info.num_classes,
-        in_channels=info.channels,
-        dtype=jnp.dtype(config.train.dtype),
-        **config.model.options,
-    )
+    model = tasks.make_network(config, info)
     (height, width), stride = config.data.crop_size, model.stride
     rows, columns = math.ceil(height / stride) * stride, math.ceil(width / stride) * stride
     if (rows, columns) != (height, width):

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="class frequencies, and every bad file; exit status 1 if there is one")
     show = actions.add_parser("show", help="write a contact sheet: image, label, overlay, instances")
     for action in (prepare, check, show):
-        action.add_argument("name", help="camvid, coco, isbi2012, drive, crackforest, folder; show: scenes too")
+        action.add_argument(
+            "name",
+            help="camvid, coco, isbi2012, drive, crackforest, folder; check, show: shapenet_part; show: scenes, clouds",
+        )
         action.add_argument("--root", help="the set's own folder")
         action.add_argument(
             "--option",
@@ -93,9 +96,12 @@ def _prepare(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _check(args: argparse.Namespace, options: dict[str, Any]) -> int:
+    from segjax.data.builders import AS_THEY_ARE
     from segjax.data.check import check
+    from segjax.data.check_clouds import check_clouds
 
-    report = check(args.name, args.root, options)
+    clouds = args.name in AS_THEY_ARE
+    report = check_clouds(args.root, options) if clouds else check(args.name, args.root, options)
     for line in report.lines():
         print(line)
     return 1 if report.problems else 0
@@ -106,7 +112,7 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
     from segjax.core.config import Data
     from segjax.core.errors import ConfigError
-    from segjax.core.schema import LABEL
+    from segjax.core.schema import LABEL, POINTS
     from segjax.data.dataset import open_dataset
     from segjax.inference import draw
 
@@ -117,7 +123,7 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
     chosen = np.unique(np.linspace(0, len(source) - 1, min(args.count, len(source))).astype(int))
     samples = [source[int(index)] for index in chosen]
     sheet = [_beside(_pictures(sample, dataset.info)) for sample in samples]
-    if LABEL in samples[0]:
+    if not samples[0].keys().isdisjoint((LABEL, POINTS)):
         sheet.append(
             draw.legend(dataset.info.classes, dataset.info.palette, columns=4 if dataset.info.num_classes < 40 else 10)
         )
@@ -126,11 +132,14 @@ def _show(args: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _pictures(sample: dict[str, Any], info: DatasetInfo) -> list[Any]:
-    """A sample's image and annotations, as pictures of one size."""
-    from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_CLASS, INSTANCE_CROWD, LABEL
+    """A sample's image and annotations, as pictures of one size; or a cloud in the colours of its parts."""
+    from segjax.core.schema import IMAGE, INSTANCE, INSTANCE_CLASS, INSTANCE_CROWD, LABEL, POINTS
     from segjax.inference import draw
     from segjax.inference.draw_instances import instance_overlay, magnification
+    from segjax.tasks import make_view
 
+    if POINTS in sample:
+        return [make_view("points").truth(sample, info).overlay(sample[POINTS])]
     image = sample[IMAGE]
     found = [draw.display(image)]
     if LABEL in sample:

@@ -79,7 +79,8 @@ def _columns(figure: Mapping[str, Any] | None) -> tuple[str, str, str, str]:
     """Parameters, GMACs, where they were counted, output stride."""
     if figure is None:
         return ("not counted", "", "", "")
-    at = "{}x{}, {} classes".format(*figure["size"], figure["classes"])
+    size, classes = figure["size"], figure["classes"]
+    at = f"{'x'.join(map(str, size))}{' points' if len(size) == 1 else ''}, {classes} classes"
     return f"{figure['parameters']:,}", f"{figure['macs'] / 1e9:,.2f}", at, str(figure["output_stride"])
 
 

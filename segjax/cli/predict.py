@@ -1,4 +1,4 @@
-"""Label images with a checkpoint."""
+"""Label images, or the points of clouds, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--checkpoint", metavar="DIR", required=True, help="a run's workdir, or its checkpoints folder")
     parser.add_argument("--which", default="best", metavar="best|last|STEP", help="which checkpoint; default best")
-    parser.add_argument("--input", metavar="IMAGE|FOLDER", required=True, help="an image, or a folder of images")
     parser.add_argument(
-        "--output", metavar="DIR", required=True, help="where label ids are written: DIR/NAME.png, DIR/classes.txt"
+        "--input", metavar="FILE|FOLDER", required=True, help="an image, a cloud (npz, txt), or a folder of either"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="where label ids are written: DIR/NAME.png (clouds: .npz), DIR/classes.txt",
     )
     parser.add_argument(
         "--format",
@@ -77,8 +82,10 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path], u
     from segjax.cli import viewing
     from segjax.cli.progress import progress
     from segjax.core.config import from_dict, to_dict
-    from segjax.core.errors import DataError
+    from segjax.core.errors import ConfigError, DataError
     from segjax.core.files import write_text
+    from segjax.core.schema import IMAGE
+    from segjax.inference.clouds import label_clouds
     from segjax.inference.folder import label_files
     from segjax.inference.predictor import Predictor
     from segjax.parallel.mesh import make_mesh
@@ -93,6 +100,12 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path], u
     mesh = make_mesh(spatial=args.spatial, devices=jax.local_devices())
     check_batch_size(config.eval.batch_size, mesh, key="--batch-size")
     predictor = Predictor.from_saved(saved, config=config, mesh=mesh if mesh.size > 1 else None)
+    images = predictor.task.subject == IMAGE
+    what = "images" if images else "clouds"
+    if images == is_cloud(paths[0]):
+        raise DataError(f"--input: {paths[0]}: the checkpoint's network labels {what}; give it some.")
+    if args.probabilities and not images:
+        raise ConfigError("--probabilities: those of points are not written; leave it out.")
     if jax.process_index() == 0:
         classes = class_list(Path(args.output), predictor.info)
         for path, why in unread:
@@ -105,27 +118,22 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path], u
     if not paths:
         return 0
     done, skipped, start = 0, 0, time.perf_counter()
+    drawn = {"overlay": args.overlay, "alpha": args.alpha}
+    if images:
+        drawn |= {"probabilities": args.probabilities, "large_suffix": ".tif" if args.format is None else None}
     with progress(len(paths), "predict") as advance:
-        for path, error in label_files(
-            predictor,
-            paths,
-            targets,
-            overlay=args.overlay,
-            alpha=args.alpha,
-            probabilities=args.probabilities,
-            large_suffix=".tif" if args.format is None else None,
-        ):
+        for path, error in (label_files if images else label_clouds)(predictor, paths, targets, **drawn):
             done, skipped = done + (error is None), skipped + (error is not None)
             if error is not None:
                 print(f"segjax predict: skipped {_line(error, path)}", file=sys.stderr)
             advance(done + skipped)
     if not done and jax.process_count() == 1:  # among several, another's images may be in order
-        raise DataError(f"--input: none of {len(paths)} images could be read.")
+        raise DataError(f"--input: none of {len(paths)} {what} could be read.")
     if jax.process_index() == 0:
         write_text(Path(args.output) / "classes.txt", classes)
     rate = done / max(time.perf_counter() - start, 1e-9)
     print(
-        f"{done} images labelled in {args.output} ({rate:.1f} images/s)"
+        f"{done} {what} labelled in {args.output} ({rate:.1f} {what}/s)"
         + (f", {skipped} skipped" if skipped else "")
         + (f", {len(unread)} not read" if unread else "")
     )
@@ -133,12 +141,14 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path], u
 
 
 def inputs(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The image itself, or the images of a folder by name; and what lies there and is not read, with the reason.
+    """The file itself, or the images of a folder by name, or where it has none its clouds; and what lies there and is
+    not read, with the reason.
 
     Raises:
-      DataError: there is no image, or two share a name.
+      DataError: there is neither, or two share a name.
     """
     from segjax.core.errors import DataError
+    from segjax.data.cloud_file import CLOUD_SUFFIXES
     from segjax.data.layout import IMAGE_SUFFIXES, list_files, seen
 
     if path.is_file():
@@ -147,11 +157,20 @@ def inputs(path: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
         raise DataError(f"--input: no file or folder {str(path)!r}.")
     found, unread = list_files(path, IMAGE_SUFFIXES)
     if not found:
+        found, unread = list_files(path, CLOUD_SUFFIXES)
+    if not found:
         raise DataError(
             f"--input: no images in {str(path)!r}, which holds {seen(path)}; files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)} are read."
+            f"{', '.join((*IMAGE_SUFFIXES, *CLOUD_SUFFIXES))} are read."
         )
     return list(found.values()), [(each.path, each.why) for each in unread]
+
+
+def is_cloud(path: Path) -> bool:
+    """Whether a file holds a cloud, by its suffix."""
+    from segjax.data.cloud_file import CLOUD_SUFFIXES
+
+    return path.suffix.lower() in CLOUD_SUFFIXES
 
 
 def _is_picture(path: Path) -> bool:
@@ -198,7 +217,7 @@ def outputs(paths: list[Path], folder: Path, overlay: bool, format: str | None =
     sources = {path.resolve() for path in paths}
     targets: dict[Path, Path] = {}
     for path in paths:
-        target = folder / f"{path.stem}.{format or 'png'}"
+        target = folder / f"{path.stem}.{'npz' if is_cloud(path) else format or 'png'}"
         if target in targets:
             raise DataError(f"{targets[target].name} and {path.name} would both be written to {target}; rename one.")
         written = [target, *([] if format else [target.with_suffix(".tif")])]

@@ -41,7 +41,7 @@ class Init:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    name: str = option("scenes", "data set: scenes, camvid, coco, isbi2012, drive, crackforest, folder")
+    name: str = option("scenes", "scenes, camvid, coco, isbi2012, drive, crackforest, folder, clouds or shapenet_part")
     root: str | None = option(None, "the set's own folder; a set that needs one says so")
     cache: str | None = option(None, "where prepared sets are kept; default $SEGJAX_CACHE or ~/.cache/segjax")
     train_split: str = option("train", "split to train on; `train+val` joins two, `train[:80%]` is a share")

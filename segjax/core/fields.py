@@ -31,7 +31,7 @@ from segjax.core.schema import (
     VALID,
 )
 
-HEIGHT, WIDTH = "height", "width"
+HEIGHT, WIDTH, POINT = "height", "width", "point"
 
 
 class Kind(NamedTuple):
@@ -57,9 +57,9 @@ KINDS = {
     INSTANCE_CROWD: Kind(("instance",)),
     INSTANCE_AREA: Kind(("instance",)),
     INSTANCE_BOX: Kind(("instance", "coordinate")),
-    POINTS: Kind(("point", "coordinate")),
-    POINT_VALID: Kind(("point",)),
-    PART: Kind(("point",)),
+    POINTS: Kind((POINT, "coordinate")),
+    POINT_VALID: Kind((POINT,)),
+    PART: Kind((POINT,), fill=IGNORE),
     CATEGORY: Kind(),
     SIZE: Kind(("side",)),
     VALID: Kind(),
@@ -125,9 +125,11 @@ def moves_as_label(key: str) -> bool:
 def cut(array: np.ndarray, field: Field, corner: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The window at `corner` (row, column) of an array, at the field's shape; `fill` beyond the array's end.
 
-    Axes other than height and width must have the field's length already.
+    Points are padded, and never left out. All further axes must have the field's length already.
     """
-    start = {HEIGHT: corner[0], WIDTH: corner[1]}
+    start = {HEIGHT: corner[0], WIDTH: corner[1], POINT: 0}
+    if any(axis == POINT and n > length for axis, n, length in zip(field.axes, array.shape, field.shape)):
+        raise ValueError(f"an array of shape {array.shape} for a field of {field.shape}")
     array = array[tuple(slice(start.get(axis, 0), start.get(axis, 0) + n) for axis, n in zip(field.axes, field.shape))]
     if array.shape == field.shape:
         return array

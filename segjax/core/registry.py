@@ -29,15 +29,15 @@ class Entry:
       task: the folder it is in.
       paper: its PAPER.
       variants: their names, the first the default.
-      input: its INPUT, (height, width, classes) of the paper's main experiment, at which it is counted; 512x512 of
-        VOC's 21 classes for a file that has none.
+      input: its INPUT, (height, width, classes), or (points, classes), of the paper's main experiment, at which it is
+        counted; 512x512 of VOC's 21 classes for a file that has none.
     """
 
     name: str
     task: str
     paper: str
     variants: tuple[str, ...]
-    input: tuple[int, int, int] = (512, 512, 21)
+    input: tuple[int, ...] = (512, 512, 21)
 
     @property
     def year(self) -> str:

@@ -46,6 +46,7 @@ MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]
 # Centres and offsets:
 CENTER = "center"  # float32 [B, h, w, 1]
 OFFSET = "offset"  # float32 [B, h, w, 2]
+TRANSFORM = "transform"  # float32 [B, D, D], what a network of points multiplies its features by
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 
 IGNORE = 255
@@ -116,6 +117,7 @@ class DatasetInfo:
       things: the classes that have instances, in order; empty where none has.
       layers: L of the id layers; 0 where there are no instances.
       max_instances: the most instances of an image.
+      max_points: the most points of a cloud; 0 where there are none.
       categories: of shapes, (name, its parts' classes), for parts of point clouds.
 
     Raises:
@@ -135,6 +137,7 @@ class DatasetInfo:
     things: tuple[int, ...] = ()
     layers: int = 0
     max_instances: int = 0
+    max_points: int = 0
     categories: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self):
@@ -175,5 +178,6 @@ class DatasetInfo:
             things=tuple(record.get("things", ())),
             layers=record.get("layers", 0),
             max_instances=record.get("max_instances", 0),
+            max_points=record.get("max_points", 0),
             categories=tuple((name, tuple(parts)) for name, parts in record.get("categories", ())),
         )

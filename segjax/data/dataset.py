@@ -30,10 +30,11 @@ class Source(Protocol):
     `source[i]` is {image: [H, W, C], name: str} with {label: uint8 [H, W]} where the set has labels, and where it has
     instances {instance: uint8 or uint16 [H, W, L], instance_class: int32 [n], instance_crowd: bool [n], instance_area:
     float32 [n], instance_box: float32 [n, 4]}; slot k is k + 1 in the id layers. `largest` is the greatest (height,
-    width), each over all samples.
+    width), each over all samples. Or {points: float32 [P, C], part: int32 [P], category: int, name: str}; `largest` is
+    then None.
     """
 
-    largest: tuple[int, int]
+    largest: tuple[int, int] | None
 
     def __len__(self) -> int: ...
 
@@ -78,7 +79,8 @@ class JoinedSource:
     def __init__(self, parts: Sequence[Source]) -> None:
         self._parts = tuple(parts)
         self._ends = np.cumsum([len(part) for part in parts])
-        self.largest = (max(part.largest[0] for part in parts), max(part.largest[1] for part in parts))
+        sizes = [part.largest for part in parts]
+        self.largest = None if None in sizes else tuple(map(max, zip(*sizes)))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -240,7 +242,10 @@ def open_dataset(data: Data) -> Dataset:
       StorageError: when the cache cannot be written.
       ConfigError: for an option that the set does not have.
     """
-    dataset = _open_scenes(data.options) if data.name == "scenes" else _open_prepared(data)
+    if data.name in UNPREPARED:
+        dataset = UNPREPARED[data.name](data)
+    else:
+        dataset = _open_prepared(data)
     if data.cache_decoded:
         return dataclasses.replace(dataset, splits={k: CachedSource(v) for k, v in dataset.splits.items()})
     return dataset
@@ -256,15 +261,35 @@ def _open_prepared(data: Data) -> Dataset:
     return Dataset(info, splits, counts)
 
 
-def _open_scenes(options: Mapping[str, Any]) -> Dataset:
+def _open_scenes(data: Data) -> Dataset:
     from segjax.data.scenes import SceneSource, dataset_info
 
     known = {"count": None, "eval_count": None, "seed": 0, "height": 128, "width": 160}
     known |= {"style": "street", "zoom": 1.0, "time": "any"}
     known |= {"annotations": (LABEL,), "min_pixels": 8, "max_instances": 100, "frames": None}
-    chosen = take_options("scenes", options, known)
+    chosen = take_options("scenes", data.options, known)
     asked = chosen["annotations"]
     chosen["annotations"] = (asked,) if isinstance(asked, str) else tuple(asked)
     counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
     splits = {split: SceneSource(split, count=count, **chosen) for split, count in counts.items()}
     return Dataset(dataset_info(chosen["style"], chosen["annotations"], chosen["max_instances"]), splits)
+
+
+def _open_clouds(data: Data) -> Dataset:
+    from segjax.data.clouds import CloudSource, dataset_info
+
+    known = {"count": None, "eval_count": None, "seed": 0, "points": 1024, "normals": False, "categories": None}
+    chosen = take_options("clouds", data.options, known)
+    counts = {"train": chosen.pop("count"), "val": chosen["eval_count"], "test": chosen.pop("eval_count")}
+    splits = {split: CloudSource(split, count=count, **chosen) for split, count in counts.items()}
+    return Dataset(dataset_info(chosen["points"], chosen["normals"]), splits)
+
+
+def _open_shapenet_part(data: Data) -> Dataset:
+    from segjax.data.shapenet_part import open_splits
+
+    return Dataset(*open_splits(data.root, data.options))
+
+
+UNPREPARED = {"scenes": _open_scenes, "clouds": _open_clouds, "shapenet_part": _open_shapenet_part}
+"""Sets that are drawn, or read from the user's files as they are, rather than from a prepared copy."""

@@ -320,8 +320,11 @@ def eval_batches(
         yield batch
 
 
-def eval_size(source: Source, size: tuple[int, int] | None, multiple: int = 1) -> tuple[int, int]:
-    """(height, width) to pad a source's images to: `size` or, by default, its `largest`, rounded up to `multiple`."""
+def eval_size(source: Source, size: tuple[int, int] | None, multiple: int = 1) -> tuple[int, int] | None:
+    """(height, width) to pad a source's images to: `size` or, by default, its `largest`, rounded up to `multiple`.
+    None for samples without pixels."""
+    if source.largest is None:
+        return None
     height, width = (-(-side // multiple) * multiple for side in (size or source.largest))
     return height, width
 

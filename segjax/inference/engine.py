@@ -1,4 +1,4 @@
-"""A network with its task's post-processing as a function from images to predictions.
+"""A network with its task's post-processing as a function from images, or clouds, to predictions.
 
 Shape legend: B batch, H height, W width, C image channels.
 """
@@ -6,6 +6,7 @@ Shape legend: B batch, H height, W width, C image channels.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from jax.sharding import Mesh
 
 from segjax.core.config import Config
 from segjax.core.errors import ModelError
-from segjax.core.schema import IMAGE, SIZE, DatasetInfo
+from segjax.core.fields import cut
+from segjax.core.schema import IMAGE, NAME, POINTS, SIZE, DatasetInfo
 from segjax.data.augment import normalize
 from segjax.inference.canvas import pad_batch, round_up
 from segjax.inference.images import check_image, load_image
@@ -27,9 +29,11 @@ from segjax.parallel.transfer import numeric, to_global
 from segjax.tasks import make_view
 from segjax.tasks.base import Batch, Predictions, Task
 
+_ROUNDED = 1024  # clouds of more points than the data set's are padded to multiples of it
+
 
 class Engine:
-    """Runs a network on images of any size, one compiled program for each padded size.
+    """Runs a network on images or clouds of any size, one compiled program for each padded size.
 
     Normalisation, network and post-processing run on the device. `predictions` is the one function behind prediction
     and evaluation.
@@ -81,15 +85,18 @@ class Engine:
         self._program = jax.jit(self._forward)
 
     def __call__(self, image: Any, **options: Any) -> Any:
-        """The prediction of one image, as the task's view has it.
+        """The prediction of one image or cloud, as the task's view has it.
 
         Args:
-          image: [H, W, C] in RGB order and the pixel units of training, or the path of a file.
+          image: [H, W, C] in RGB order and the pixel units of training, or the path of a file; for a task of clouds a
+            sample, `{"points": [P, C], "category": int}`.
           **options: of `predict`.
 
         Raises:
           DataError: an unreadable file, or channels or values that are not what the network was trained on.
         """
+        if self.task.subject != IMAGE:
+            return self.predict_samples([image], **options)[0]
         void = None
         if isinstance(image, str | Path):
             image, void = load_image(image, self.info, self.nodata)
@@ -126,11 +133,42 @@ class Engine:
             for i, image in enumerate(images)
         ]
 
+    def predict_samples(
+        self, samples: Sequence[Mapping[str, Any]], *, canvas: tuple[int, int] | None = None, **options: Any
+    ) -> list[Any]:
+        """The predictions of up to `batch_size` samples as a data set has them; annotations may be missing.
+
+        Args:
+          samples: with the task's `subject`.
+          canvas: of `predict`, for images.
+          **options: of `predictions`.
+        """
+        if IMAGE in samples[0]:
+            images = [check_image(sample[IMAGE], self.info, sample.get(NAME, "image")) for sample in samples]
+            return self.predict(images, canvas=canvas, **options)
+        counts = [len(sample[POINTS]) for sample in samples]
+        most = -(-max(counts) // _ROUNDED) * _ROUNDED if max(counts) > self.info.max_points else self.info.max_points
+        fields = self.task.fields(dataclasses.replace(self.info, max_points=most), None, False)
+        arrays = [self.task.collate(dict(sample)) for sample in samples]
+        lacking = self.batch_size - len(samples)
+        batch = {
+            key: np.stack(
+                [*(cut(one[key], field) for one in arrays), *[np.full(field.shape, field.fill, field.dtype)] * lacking]
+            )
+            for key, field in fields.items()
+        }
+        found = jax.tree.map(np.asarray, self.predictions(self.place(batch), **options))
+        return [
+            self.view.prediction({key: value[i] for key, value in found.items()}, (count,), self.info)
+            for i, count in enumerate(counts)
+        ]
+
     def predictions(self, batch: Batch) -> Predictions:
         """What the task predicts of a padded batch, on the device.
 
         Args:
-          batch: of `place`: `image` [B, H, W, C] raw pixels, H and W multiples of the stride, and `size` int [B, 2].
+          batch: of `place`: the task's fields for evaluation; of images `image` [B, H, W, C] raw pixels, H and W
+            multiples of the stride, and `size` int [B, 2].
         """
         return self.run(self._program, batch)
 

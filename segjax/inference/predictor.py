@@ -20,7 +20,6 @@ import numpy as np
 
 from segjax.core.config import Config, from_dict
 from segjax.core.errors import ConfigError, SizeError
-from segjax.core.registry import create_model
 from segjax.core.schema import IMAGE, LABEL, LOGITS, SIZE, DatasetInfo
 from segjax.inference import crf as dense_crf
 from segjax.inference.canvas import round_up
@@ -31,7 +30,7 @@ from segjax.inference.tta import average_views, single_view
 from segjax.ops.geometry import inside
 from segjax.parallel.sharding import replicated
 from segjax.postprocess.semantic import labels_of, probabilities_of
-from segjax.tasks import make_task
+from segjax.tasks import make_network, make_task
 from segjax.tasks.base import Batch, Predictions
 from segjax.tasks.semantic.config import CRF
 from segjax.tasks.semantic.task import SemanticTask
@@ -128,13 +127,7 @@ class Predictor(Engine):
     def from_saved(cls, saved: Saved, *, config: Config | None = None, **settings: Any) -> Engine:
         """`from_checkpoint` of one that has been read; `config.eval` of `config`, where given, replaces the run's."""
         config = from_dict(saved.config) if config is None else config
-        model = create_model(
-            config.model.name,
-            num_classes=saved.info.num_classes,
-            in_channels=saved.info.channels,
-            dtype=jnp.dtype(config.train.dtype),
-            **config.model.options,
-        )
+        model = make_network(config, saved.info)
         mesh = settings.get("mesh")
         variables = jax.device_put(saved.variables, None if mesh is None else replicated(mesh))
         return make_engine(model, variables, saved.info, config, step=saved.step, **settings)

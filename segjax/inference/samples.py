@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from segjax.core.schema import IMAGE, NAME
+from segjax.core.schema import NAME
 from segjax.inference.engine import Engine
 from segjax.inference.evaluate import extremes
-from segjax.inference.images import check_image
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One scored image.
+    """One scored image or cloud.
 
     Attributes:
-      name: the image's.
+      name: its.
       score: its own.
-      image: [H, W, C] raw pixels.
+      image: what was segmented (`Task.subject`): [H, W, C] raw pixels, or [P, C] points.
       truth, prediction: of the task's view.
     """
 
@@ -33,7 +32,7 @@ class Sample:
 
 
 def best_and_worst(
-    engine: Engine, source: Any, per_image: Sequence[dict[str, Any]], count: int, canvas: tuple[int, int]
+    engine: Engine, source: Any, per_image: Sequence[dict[str, Any]], count: int, canvas: tuple[int, int] | None
 ) -> tuple[list[Sample], list[Sample]]:
     """Up to `count` of the best samples, best first, and of the worst, worst first.
 
@@ -42,7 +41,7 @@ def best_and_worst(
       source: random access to the split that was scored, in the order of `per_image`.
       per_image: as from `evaluate`.
       count: of each.
-      canvas: what evaluation padded to, so that nothing new is compiled.
+      canvas: what evaluation padded images to, so that nothing new is compiled.
     """
     score, info = engine.task.score, engine.info
     best, worst = extremes(list(per_image), count, score)
@@ -51,7 +50,7 @@ def best_and_worst(
     for start in range(0, len(chosen), engine.batch_size):
         part = chosen[start : start + engine.batch_size]
         read = [source[i] for i in part]
-        images = [check_image(item[IMAGE], info, item[NAME]) for item in read]
-        for i, item, found in zip(part, read, engine.predict(images, canvas=canvas)):
-            samples.append(Sample(item[NAME], per_image[i][score], item[IMAGE], engine.view.truth(item, info), found))
+        for i, item, found in zip(part, read, engine.predict_samples(read, canvas=canvas)):
+            subject, truth = item[engine.task.subject], engine.view.truth(item, info)
+            samples.append(Sample(item[NAME], per_image[i][score], subject, truth, found))
     return samples[: len(best)], samples[len(best) :]

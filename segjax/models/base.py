@@ -192,3 +192,39 @@ class Encoder(nn.Module):
     def channels(self) -> dict[int, int]:
         """{stage stride: channels}, known without running the encoder."""
         raise NotImplementedError
+
+
+class PointNetwork(Network):
+    """Base of networks of point clouds: `__call__(points, category=None, point_valid=None, train=False)`.
+
+    `points` floating [B, P, in_channels], coordinates first; `category` int32 [B] of the shapes, out of range or None:
+    not known; `point_valid` bool [B, P], None: all. What a padded point holds reaches no other point's logits, no
+    statistics and no gradient. Returns `logits` float32 [B, P, num_classes], which follow a permutation of the points.
+
+    Attributes:
+      num_categories: of shapes that the network is told of; 0 for none.
+    """
+
+    num_categories: int = 0
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
+        """A small batch of clouds, for tracing."""
+        return jax.ShapeDtypeStruct((1, 64, self.in_channels), jnp.float32)
+
+    def check_input(self, points: jax.Array) -> None:
+        """Refuses what the network cannot take; call it first.
+
+        Raises:
+          ModelError: not [B, P, C], not floating, or another number of channels.
+        """
+        name = type(self).__name__
+        if points.ndim != 3:
+            raise ModelError(f"{name} takes points [B, P, C], not an array of shape {tuple(points.shape)}")
+        if not jnp.issubdtype(points.dtype, jnp.floating):
+            raise ModelError(f"{name} takes floating points, not {points.dtype}: convert them first")
+        if points.shape[-1] != self.in_channels:
+            raise ModelError(
+                f"{name} was built with in_channels={self.in_channels}, the points have {points.shape[-1]}: "
+                f"create it with in_channels={points.shape[-1]}"
+            )

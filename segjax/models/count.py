@@ -28,17 +28,17 @@ _ELSEWHERE = ("segjax/ops/linear_map.py", "segjax/ops/upconv.py")
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one forward pass in evaluation, on one image.
+    """Of one forward pass in evaluation, on one image or cloud.
 
     Attributes:
-      size: (height, width) counted at, multiples of the network's stride.
+      size: (height, width) counted at, multiples of the network's stride; of networks of clouds (points,).
       parameters: trainable, auxiliary heads included.
       macs: multiply-accumulates.
       by_stride: {stride: (layers with a kernel, their parameters, their multiply-accumulates)}, by the resolution of
         their result rounded to a power of two. What `macs` has beyond their sum are products without a kernel.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
     parameters: int
     macs: int
     by_stride: dict[int, tuple[int, int, int]]
@@ -50,10 +50,11 @@ class Cost:
         return max(stride for stride, (_, _, macs) in self.by_stride.items() if macs >= total / 100)
 
 
-def cost(network: Network, size: tuple[int, int]) -> Cost:
-    """The network's cost on one image of `size`, enlarged to the next multiple of its stride."""
-    height, width = (-(-n // network.stride) * network.stride for n in size)
-    images = jax.ShapeDtypeStruct((1, height, width, network.in_channels), jnp.float32)
+def cost(network: Network, size: tuple[int, ...]) -> Cost:
+    """The network's cost on one image of `size`, enlarged to the next multiple of its stride; or on a cloud of as many
+    points."""
+    size = tuple(-(-n // network.stride) * network.stride for n in size)
+    images = jax.ShapeDtypeStruct((1, *size, network.in_channels), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), network.example)
     layers: list[tuple[int, tuple[str, ...], int, int]] = []
     transposed = 0
@@ -67,7 +68,7 @@ def cost(network: Network, size: tuple[int, int]) -> Cost:
             pixels = _pixels(args[0] if isinstance(module, UpConv) else result)
             if isinstance(module, UpConv):
                 transposed += pixels * kernel
-            stride = 2 ** round(math.log2(max(1.0, math.sqrt(height * width / _pixels(result)))))
+            stride = 2 ** round(math.log2(max(1.0, (math.prod(size) / _pixels(result)) ** (1 / len(size)))))
             own = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(module.variables["params"]))
             layers.append((stride, tuple(module.path), own, pixels * kernel))
         return result
@@ -80,7 +81,7 @@ def cost(network: Network, size: tuple[int, int]) -> Cost:
         once = {path: own for _, path, own, _ in here}
         by_stride[stride] = (len(once), sum(once.values()), sum(macs for *_, macs in here))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-    return Cost((height, width), parameters, _products(program.jaxpr) + transposed, by_stride)
+    return Cost(size, parameters, _products(program.jaxpr) + transposed, by_stride)
 
 
 def _pixels(x: jax.Array) -> int:

@@ -29,14 +29,15 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+        """`mask`, bool [B, ...]: the positions of x [B, ..., C] that the statistics are of; None: all."""
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if train:
-            mean, var = batch_moments(x)
+            mean, var = batch_moments(x, mask)
             if not self.is_initializing():
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean

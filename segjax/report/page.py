@@ -96,8 +96,9 @@ def _head(name: str, results: Mapping[str, Any], info: DatasetInfo, config: Mapp
 
 def _scores(view: View, metrics: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     (headline, title), *others = view.overall.items()
-    rows = view.table(metrics).rows
-    scored = sum(any(known(value) for value in row[1:-1]) for row in rows)
+    table = view.table(metrics)
+    numbers = [place for place, name in enumerate(table.columns) if place and name not in table.percent]
+    scored = sum(any(known(row[place]) for place in numbers) for row in table.rows)
     images = f"{results['images']} image{'s' if results['images'] != 1 else ''}, {scored} classes"
     tiles = "".join(
         f'<div><div class="value">{number(metrics[key])}</div><div class="name">{name}</div></div>'

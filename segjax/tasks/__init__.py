@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from segjax.core.registry import create_model
+
 if TYPE_CHECKING:
     from segjax.core.config import Config
     from segjax.core.schema import DatasetInfo
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
 def make_task(config: Config, info: DatasetInfo, dataset: Any = None) -> Task:
     """The task `config.task` for a data set's classes; see `make` in the task's folder."""
     return importlib.import_module(f"segjax.tasks.{config.task}.task").make(config, info, dataset)
+
+
+def make_network(config: Config, info: DatasetInfo) -> Any:
+    """The network of a config for a data set's classes and channels.
+
+    Raises:
+      ModelError: an unknown name or option.
+    """
+    import jax.numpy as jnp
+
+    task = make_task(config, info)
+    given = {"num_classes": task.num_classes_of(info), "in_channels": info.channels, **task.network_fields(info)}
+    return create_model(config.model.name, dtype=jnp.dtype(config.train.dtype), **{**given, **config.model.options})
 
 
 def make_view(task: str) -> View:

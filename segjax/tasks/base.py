@@ -27,21 +27,28 @@ class Task:
     Attributes:
       name: of its folder, and of `config.task`.
       score: the metric that ranks checkpoints and images, the higher the better.
+      subject: the key of what is segmented in a sample: an image, or the points of a cloud.
     """
 
     name: ClassVar[str]
     score: ClassVar[str]
+    subject: ClassVar[str] = IMAGE
 
     def num_classes_of(self, info: DatasetInfo) -> int:
         """The number of classes that the network has."""
         return info.num_classes
 
-    def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
+    def network_fields(self, info: DatasetInfo) -> dict[str, Any]:
+        """Further fields of the network that follow from the data set; `config.model.options` may say otherwise."""
+        return {}
+
+    def fields(self, info: DatasetInfo, size: tuple[int, int] | None, train: bool) -> Fields:
         """What a batch from the host holds, besides what the pipeline adds (`data.pipeline.batch_fields`).
 
         Args:
           info: of the data set.
-          size: (height, width) of the windows in training, of the padded images in evaluation.
+          size: (height, width) of the windows in training, of the padded images in evaluation; of samples without
+            pixels, nothing to go by.
           train: whether the batch is for training.
         """
         raise NotImplementedError

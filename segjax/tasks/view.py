@@ -12,7 +12,7 @@ from segjax.core.schema import DatasetInfo
 
 
 class Prediction(Protocol):
-    """What a network predicts of one image, at the image's own size, on the host."""
+    """What a network predicts of one image or cloud, at its own size, on the host."""
 
     def save(self, path: str | Path) -> Path:
         """Writes it, as `segjax predict` does; returns the path."""
@@ -64,8 +64,9 @@ class View(Protocol):
 
     overall: Mapping[str, str]
 
-    def prediction(self, found: Mapping[str, np.ndarray], size: tuple[int, int], info: DatasetInfo) -> Prediction:
-        """One image's predictions, of `Task.predict` without the batch axis, cut to its (height, width)."""
+    def prediction(self, found: Mapping[str, np.ndarray], size: tuple[int, ...], info: DatasetInfo) -> Prediction:
+        """One image's predictions, of `Task.predict` without the batch axis, cut to its (height, width), or to a
+        cloud's (points,)."""
         ...
 
     def truth(self, sample: Mapping[str, Any], info: DatasetInfo) -> Prediction:
@@ -73,7 +74,8 @@ class View(Protocol):
         ...
 
     def pictures(self, image: np.ndarray, truth: Any, prediction: Any, info: DatasetInfo) -> list[Picture]:
-        """An image [H, W, C], its truth and its prediction side by side, for the report."""
+        """What is segmented (`Task.subject`), such as an image [H, W, C], its truth and its prediction side by side,
+        for the report."""
         ...
 
     def table(self, scores: Mapping[str, Any]) -> Table:

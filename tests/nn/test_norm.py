@@ -42,3 +42,17 @@ def test_bfloat16_result_float32_statistics():
     y, variables = layer.init_with_output(jax.random.key(0), jnp.ones((1, 4, 4, 2), jnp.bfloat16), True)
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+def test_masked_positions_are_in_no_statistic():
+    rng = np.random.default_rng(0)
+    layer, reference = BatchNorm(), torch.nn.BatchNorm1d(3)
+    x = rng.normal(size=(4, 9, 3)).astype(np.float32)
+    mask = rng.uniform(size=(4, 9)) < 0.6
+    variables = layer.init(jax.random.key(0), x, True, mask)
+    y, state = layer.apply(variables, np.where(mask[..., None], x, np.nan), True, mask, mutable=["batch_stats"])
+    expected = reference(torch.tensor(x[mask])).detach()
+    np.testing.assert_allclose(np.asarray(y)[mask], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state["batch_stats"]["mean"], reference.running_mean, rtol=1e-4, atol=1e-6)
+    nothing, _ = layer.apply(variables, x, True, np.zeros_like(mask), mutable=["batch_stats"])
+    assert np.isfinite(nothing).all()

@@ -1,4 +1,5 @@
-"""Data sets by name. Each module lists one set's own folder layout; `base` turns any of them into a tfds builder."""
+"""Data sets that are prepared, by name. Each module lists one set's own folder layout; `base` turns any of them into a
+tfds builder."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from segjax.core.errors import ConfigError, DataError, suggest
 from segjax.data.layout import Layout
 
 NAMES = ("camvid", "coco", "crackforest", "drive", "folder", "isbi2012")
+DRAWN = ("clouds", "scenes")
+AS_THEY_ARE = ("shapenet_part",)
 STATISTICS = ("auto", "data", "imagenet")
 
 
@@ -41,8 +44,10 @@ def files(name: str, root: str | Path | None, options: Mapping[str, Any] | None 
 
 
 def _module(name: str) -> Any:
-    if name == "scenes":
-        raise DataError("data set 'scenes' is drawn when it is read: it has no files to prepare or check.")
+    if name in DRAWN:
+        raise DataError(f"data set {name!r} is drawn when it is read: it has no files to prepare or check.")
+    if name in AS_THEY_ARE:
+        raise DataError(f"data set {name!r} is read from its files as they are: there is nothing to prepare.")
     if name not in NAMES:
-        raise DataError(f"data set {name!r} is unknown.{suggest(name, ('scenes', *NAMES))}")
+        raise DataError(f"data set {name!r} is unknown.{suggest(name, (*DRAWN, *AS_THEY_ARE, *NAMES))}")
     return importlib.import_module(f"segjax.data.builders.{name}")
