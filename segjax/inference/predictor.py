@@ -116,7 +116,7 @@ class Predictor:
     ):
         """
         Args:
-          model: a `segjax.models.base.Network`.
+          model: a `segjax.models.base.ImageNetwork`.
           variables: `params` and the other collections that `model.apply` needs.
           info: of the checkpoint: how pixels are resized and normalised, and which class means void.
           batch_size: images a forward pass.

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import UpConv
 from segjax.ops.formulation import TABLE, formulations
 
@@ -50,8 +50,8 @@ class Cost:
         return max(stride for stride, (_, _, macs) in self.by_stride.items() if macs >= total / 100)
 
 
-def cost(network: Network, size: tuple[int, int]) -> Cost:
-    """The network's cost on one image of `size`, enlarged to the next multiple of its stride."""
+def cost(network: ImageNetwork, size: tuple[int, int]) -> Cost:
+    """The network's cost on one image of `size`, padded to the next multiple of its stride."""
     height, width = (-(-n // network.stride) * network.stride for n in size)
     images = jax.ShapeDtypeStruct((1, height, width, network.in_channels), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), network.example)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.nn.norm import BatchNorm
@@ -135,7 +135,7 @@ class _Bottleneck(nn.Module):
         return x, None
 
 
-class ENet(Network):
+class ENet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 8 -> logits [B, H, W, K].
 
     Attributes:
