@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config(arg=""):
     config = ConfigDict()
     config.name = "camvid-setr"
-    config.model = dict(name="setr/naive-base", options=dict(grid=24))
+    config.model = dict(name="setr/naive-base", options=dict(encoder_options=dict(grid=24)))
     config.data = dict(name="camvid", crop_size=(352, 480), cache_decoded=True)
     config.augment = dict(scale=(0.5, 2.0), brightness=0.2, contrast=0.2, saturation=0.2)
     config.optim = dict(name="sgd", learning_rate=0.01, momentum=0.9)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.schema import LOGITS
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.models.count import cost
 
 _BYTES = 32  # a value that a layer leaves: its input, its gradient and the workspace of the two, in float32
@@ -28,7 +28,7 @@ class Work(NamedTuple):
     memory: float
 
 
-def work(network: Network, size: tuple[int, int]) -> Work:
+def work(network: ImageNetwork, size: tuple[int, int]) -> Work:
     """The work of one image of `size` (height, width), which is padded to a multiple of the network's stride."""
     counted = cost(network, size)
     images = jax.ShapeDtypeStruct((1, *counted.size, network.in_channels), jnp.float32)

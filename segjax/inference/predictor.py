@@ -80,7 +80,7 @@ class Predictor(Engine):
     ):
         """
         Args:
-          model: a `segjax.models.base.Network`.
+          model: a `segjax.models.base.ImageNetwork`.
           variables: `params` and the other collections that `model.apply` needs.
           info: of the checkpoint: how pixels are resized and normalised, and which class means void.
           scales: the network sees the image at each of these.

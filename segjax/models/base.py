@@ -1,11 +1,12 @@
-"""What every network and every encoder agrees on.
+"""What every network agrees on.
 
 Shape legend: B batch, H height, W width, C image channels, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,17 +15,18 @@ import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
+from segjax.models.encoders import create_encoder
+from segjax.models.encoders.base import Encoder
 from segjax.ops.geometry import Pair
 from segjax.ops.logits import Logits
 from segjax.ops.precision import widen
 
 
 class Network(nn.Module):
-    """Base of every architecture: `__call__(images, train=False) -> dict` with keys of `segjax.core.schema`.
+    """Base of every architecture: `__call__(..., train=False) -> dict` with keys of `segjax.core.schema`.
 
-    `init` creates every parameter whatever `train` says: an auxiliary head is called while `self.is_initializing()`
-    too. Parameters are float32; `dtype` is the type of the arithmetic; logits are float32
-    `segjax.ops.logits.Logits`, at the resolution of the last layer. Dropout draws from the rng "dropout".
+    `init` creates every parameter whatever `train` says. Parameters are float32; `dtype` is the type of the arithmetic.
+    Dropout draws from the rng "dropout".
 
     Attributes:
       num_classes: K.
@@ -38,12 +40,23 @@ class Network(nn.Module):
 
     @property
     def stride(self) -> int:
-        """H and W must be multiples of this."""
+        """H and W of images must be multiples of this."""
         return 1
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
-        """A small image batch the network takes, for tracing."""
+        """A small batch of inputs the network takes, for tracing."""
+        raise NotImplementedError
+
+
+class ImageNetwork(Network):
+    """Base of what makes dense predictions of images: `__call__(images, train=False)`.
+
+    Logits are float32 `segjax.ops.logits.Logits`, at the resolution of the last layer.
+    """
+
+    @property
+    def example(self) -> jax.ShapeDtypeStruct:
         side = -(-64 // self.stride) * self.stride
         return jax.ShapeDtypeStruct((1, side, side, self.in_channels), jnp.float32)
 
@@ -122,6 +135,16 @@ class Network(nn.Module):
         with nn.intercept_methods(give):
             return self(images, train=train)
 
+    def auxiliary_runs(self, train: bool) -> bool:
+        """Whether auxiliary heads run: in training, and while variables are created."""
+        return train or self.is_initializing()
+
+    def auxiliary(
+        self, head: Callable[[jax.Array, bool], jax.Array], x: jax.Array, train: bool
+    ) -> tuple[jax.Array, ...]:
+        """The logits of an auxiliary head, `(head(x, train),)`, or () where auxiliary heads do not run."""
+        return (head(x, train),) if self.auxiliary_runs(train) else ()
+
     @staticmethod
     def outputs(
         logits: jax.Array,
@@ -141,15 +164,49 @@ class Network(nn.Module):
           align_corners: of the interpolation to that size.
         """
 
-        def full(x: jax.Array) -> Logits:
+        def sized(x: jax.Array) -> Logits:
             return Logits(widen(x), size or x.shape[1:3], align_corners)
 
-        result: dict[str, Any] = {LOGITS: full(logits)}
+        result: dict[str, Any] = {LOGITS: sized(logits)}
         if aux:
-            result[AUX_LOGITS] = tuple(map(full, aux))
+            result[AUX_LOGITS] = tuple(map(sized, aux))
         if border is not None:
-            result[BORDER_LOGITS] = full(border)
+            result[BORDER_LOGITS] = sized(border)
         return result
+
+
+class EncoderNetwork(ImageNetwork):
+    """Base of what reads the stages of an encoder; `stride` is the coarsest of them unless a network says otherwise.
+
+    Attributes:
+      encoder: a name of `segjax.models.encoders.ENCODERS`.
+      encoder_options: its fields that differ from its defaults.
+    """
+
+    encoder: str = ""
+    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def stride(self) -> int:
+        return 32
+
+    def make_encoder(self, strides: Sequence[int] = (), **fields: Any) -> Encoder:
+        """The child `encoder`, with the network's `stride` as output stride.
+
+        Args:
+          strides: of the stages that will be read.
+          **fields: of the encoder, where the network decides them; `encoder_options` win.
+
+        Raises:
+          ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
+        """
+        fields = {"output_stride": self.stride, **fields, **self.encoder_options}
+        return create_encoder(self.encoder, dtype=self.dtype, stages=strides, **fields, name="encoder")
+
+    def stages(self, images: jax.Array, strides: Sequence[int], train: bool) -> dict[int, jax.Array]:
+        """The encoder's stages `{stage stride: [B, h, w, channels]}`; raises as `check_input` and `make_encoder`."""
+        self.check_input(images)
+        return self.make_encoder(strides)(images, train)
 
 
 def _is_encoder(context: nn.module.InterceptorContext) -> bool:
@@ -172,26 +229,6 @@ def layers(network: Network) -> dict[str, nn.Module]:
     with nn.intercept_methods(note):
         jax.eval_shape(network.init, jax.random.key(0), network.example)
     return found
-
-
-class Encoder(nn.Module):
-    """Base of every encoder: `__call__(x, train) -> {stage stride: [B, H / s, W / s, channels[stage stride]]}`.
-
-    The key is the stride the stage has in an image classifier; its true stride is s = min(key, output_stride). So
-    `features[32]` is the deepest stage, and `features[16]` the one before, whatever the output stride.
-
-    Attributes:
-      output_stride: the coarsest true stride; stages beyond it keep the resolution and widen their rates instead.
-      dtype: of the arithmetic.
-    """
-
-    output_stride: int = 32
-    dtype: Any = jnp.float32
-
-    @property
-    def channels(self) -> dict[int, int]:
-        """{stage stride: channels}, known without running the encoder."""
-        raise NotImplementedError
 
 
 class PointNetwork(Network):

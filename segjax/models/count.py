@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
 from segjax.nn.conv import UpConv
 from segjax.ops.formulation import TABLE, formulations
 
@@ -51,7 +50,7 @@ class Cost:
 
 
 def cost(network: Network, size: tuple[int, ...]) -> Cost:
-    """The network's cost on one image of `size`, enlarged to the next multiple of its stride; or on a cloud of as many
+    """The network's cost on one image of `size`, padded to the next multiple of its stride; or on a cloud of as many
     points."""
     size = tuple(-(-n // network.stride) * network.stride for n in size)
     images = jax.ShapeDtypeStruct((1, *size, network.in_channels), jnp.float32)

@@ -80,7 +80,7 @@ class ASPP(nn.Module):
 
 class PyramidPooling(nn.Module):
     """Pyramid pooling (Zhao et al., Pyramid scene parsing network, CVPR 2017, arXiv:1612.01105, section 3.2): means
-    over 1x1, 2x2, 3x3 and 6x6 bins, each through a 1x1 ConvNorm, enlarged and appended to the input.
+    over 1x1, 2x2, 3x3 and 6x6 bins, each through a 1x1 ConvNorm, upsampled and appended to the input.
 
     [B, H, W, C] -> [B, H, W, C + len(bins) * features] for any H and W; called `(x, train)`; children `bins_N`. In
     training the normalisation of one bin sees one value an image: a batch of one image leaves only the offset.
@@ -88,9 +88,9 @@ class PyramidPooling(nn.Module):
     Attributes:
       features: channels of each branch; C / len(bins) in the paper.
       bins: of each branch, on a side.
-      align_corners: of the bilinear enlargement; true in the authors' code, false in mmsegmentation.
+      align_corners: of the bilinear upsampling; true in the authors' code, false in mmsegmentation.
       dtype: of the arithmetic.
-      resize_first: enlarge the means before their 1x1 ConvNorm, as in the authors' code of UPerNet.
+      resize_first: upsample the means before their 1x1 ConvNorm, as in the authors' code of UPerNet.
     """
 
     features: int

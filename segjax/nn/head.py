@@ -39,7 +39,7 @@ class FCNHead(nn.Module):
         return Conv(self.classes, 1, dtype=self.dtype, name="classifier")(x)
 
 
-def enlarge_from_grid(logits: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
+def upsample_from_grid(logits: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     """Logits [B, h, w, K] of the image's pixels 0, stride, 2 stride, ..., of which the last may lie beyond it,
     interpolated between them: float32 [B, H, W, K]."""
     rows, columns = (stride * (n - 1) + 1 for n in logits.shape[1:3])

@@ -1,4 +1,4 @@
-"""The layer that ends a decoder of several resolutions: enlarge, concatenate, mix, normalise."""
+"""The layer that ends a decoder of several resolutions: upsample, concatenate, mix, normalise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class JoinNorm(nn.Module):
     Attributes:
       features: channels of the result.
       use_bias: of the convolution.
-      align_corners: of the enlargement.
+      align_corners: of the upsampling.
       dtype: of the arithmetic and the result.
     """
 

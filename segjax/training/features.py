@@ -53,7 +53,7 @@ class FeatureCache:
     ) -> None:
         """
         Args:
-          model: the network, a `models.base.Network`.
+          model: the network, a `models.base.ImageNetwork`.
           task: of the run.
           transform: augmentation; it is called with one key, once an image.
           state: of the run, with the encoder's parameters.

@@ -10,7 +10,7 @@ import pytest
 from segjax.core.errors import ModelError, SizeError
 from segjax.core.registry import create_model, entries
 from segjax.core.schema import AUX_LOGITS, BORDER_LOGITS, LOGITS
-from segjax.models.base import Network, init_shapes
+from segjax.models.base import EncoderNetwork, ImageNetwork, init_shapes
 
 # Made of a piece, taking their encoder apart, or running it at several scales.
 UNDIVIDED = {
@@ -19,7 +19,7 @@ UNDIVIDED = {
 }
 
 
-class Coarse(Network):
+class Coarse(ImageNetwork):
     @property
     def stride(self) -> int:
         return 32
@@ -41,10 +41,10 @@ def test_multiples_pass():
 
 def test_outputs_hold_what_was_given():
     half = jnp.ones((1, 2, 2, 3), jnp.bfloat16)
-    alone = Network.outputs(half)
+    alone = ImageNetwork.outputs(half)
     assert set(alone) == {LOGITS}
     assert alone[LOGITS].full_size
-    full = Network.outputs(half, [half], half, size=(8, 6), align_corners=True)
+    full = ImageNetwork.outputs(half, [half], half, size=(8, 6), align_corners=True)
     assert set(full) == {LOGITS, AUX_LOGITS, BORDER_LOGITS}
     for logits in (full[LOGITS], *full[AUX_LOGITS], full[BORDER_LOGITS]):
         assert (logits.values.dtype, logits.shape, logits.align_corners) == (jnp.float32, (1, 8, 6, 3), True)
@@ -63,6 +63,27 @@ def test_encode_and_decode_are_the_network(name):
     assert all(isinstance(stride, int) for stride in features)
     whole = jax.eval_shape(net.apply, shapes, net.example)
     assert jax.eval_shape(lambda v, x, f: net.apply(v, x, f, method="decode"), shapes, net.example, features) == whole
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in entries()])
+def test_options_of_the_encoder_reach_it_even_where_they_are_false(name):
+    net = create_model(f"{name}/test", 8)
+    if isinstance(net, EncoderNetwork):
+        with pytest.raises(ModelError, match="has no field 'no_such_field'"):
+            init_shapes(net.clone(encoder_options={"no_such_field": 0}))
+    else:
+        assert not hasattr(net, "encoder")
+
+
+def test_auxiliary_heads_run_in_training_and_while_variables_are_created():
+    class Doubled(ImageNetwork):
+        def __call__(self, images, train=False):
+            return self.auxiliary(lambda x, train: 2 * x, images, train)
+
+    net, images = Doubled(num_classes=2), jnp.ones((1, 2, 2, 3))
+    assert net.apply({}, images) == ()
+    for found in (net.apply({}, images, train=True), net.init_with_output(jax.random.key(0), images)[0]):
+        np.testing.assert_array_equal(found[0], 2 * images)
 
 
 def test_decode_leaves_the_encoder_out():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from segjax.core.registry import create_model
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.models.count import cost
 from segjax.nn.conv import Conv, UpConv
 from segjax.ops.resize import resize
@@ -30,8 +30,8 @@ def test_macs_equal_the_published_ones(name, classes, size, gmacs, output_stride
     assert sum(macs for *_, macs in found.by_stride.values()) == found.macs  # no attention in these
 
 
-class Mixed(Network):
-    """A strided, a grouped and a transposed convolution, an enlargement, a product with the image itself."""
+class Mixed(ImageNetwork):
+    """A strided, a grouped and a transposed convolution, an upsampling, a product with the image itself."""
 
     @property
     def stride(self) -> int:

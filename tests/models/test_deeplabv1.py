@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.core.registry import create_model
-from segjax.nn.head import enlarge_from_grid
+from segjax.nn.head import upsample_from_grid
 
 # Trainable parameters of the authors' Caffe networks at 21 classes.
 PUBLISHED = [("largefov", 20_505_429), ("msc-largefov", 21_711_550)]
@@ -32,5 +32,5 @@ def test_any_size(size):
 
 def test_scores_lie_on_every_eighth_pixel_whatever_the_size():
     scores = jnp.broadcast_to(8.0 * jnp.arange(5.0)[:, None, None], (1, 5, 3, 1))
-    logits = enlarge_from_grid(scores, 8, (28, 17))
+    logits = upsample_from_grid(scores, 8, (28, 17))
     np.testing.assert_allclose(logits[0, :, :, 0], np.broadcast_to(np.arange(28.0)[:, None], (28, 17)), atol=1e-5)

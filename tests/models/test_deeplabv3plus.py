@@ -92,7 +92,7 @@ def test_a_size_off_the_output_stride_names_the_size_to_pad_to():
     ("fields", "message"),
     [
         (dict(encoder="resnet51"), "encoder 'resnet51' is unknown"),
-        (dict(encoder="mobilenetv2", multi_grid=(1, 2, 4)), "'mobilenetv2' has no field 'multi_grid'"),
+        (dict(encoder="mobilenetv2", encoder_options=dict(stem="deep")), "'mobilenetv2' has no field 'stem'"),
         (dict(output_stride=64), "output_stride=64 is impossible"),
     ],
 )

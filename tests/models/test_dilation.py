@@ -11,7 +11,7 @@ from segjax.core.errors import ModelError
 from segjax.core.registry import create_model
 from segjax.training.state import init_variables
 
-# Trainable parameters of the authors' Caffe networks (fyu/dilation); dilation10's without its fixed enlargement.
+# Trainable parameters of the authors' Caffe networks (fyu/dilation); dilation10's without its fixed upsampling.
 PUBLISHED = [
     ("dilation8", 11, 134_313_443),
     ("dilation7", 11, 134_312_343),

@@ -50,7 +50,7 @@ def test_features_by_stride(output_stride):
     }
 
 
-def test_the_enlargement_is_bilinear_inside_and_fades_at_the_border():
+def test_the_upsampling_is_bilinear_inside_and_fades_at_the_border():
     matrix = _towards_zeros(5, 8)
     np.testing.assert_array_equal(matrix[4:-4], resize_matrix(5, 40)[4:-4])
     np.testing.assert_allclose(matrix[:4, 0], (np.arange(4) + 4.5) / 8, rtol=1e-6)

@@ -80,6 +80,11 @@ def test_dropout_takes_whole_channels():
     assert set(draws) == {"2,1,1,16", "2,1,1,64", "2,1,1,128"}
 
 
+def test_an_unknown_layout_suggests_the_nearest():
+    with pytest.raises(ModelError, match=r"no layout 'davidtv'\. Did you mean 'davidtvs'"):
+        variables("enet/paper", layout="davidtv")
+
+
 def test_more_image_channels_than_first_features():
     model = create_model("enet/paper", 4, in_channels=16)
     with pytest.raises(ModelError, match="in_channels=16 leave no room in 16"):

@@ -18,7 +18,7 @@ PUBLISHED = [
     ("naive-base", 19, {}, 88_270_232 - 4 * 9_747),
     ("mla", 19, {}, 310_805_618 - 5 * 9_747 - 2 * 1_024),
     ("pup", 19, {}, 319_113_662 - 5 * 9_747),
-    ("naive", 150, dict(grid=32), 305_669_296 - 4 * 76_950),
+    ("naive", 150, dict(encoder_options=dict(grid=32)), 305_669_296 - 4 * 76_950),
 ]
 DECODERS = {"naive": dict(decoder="naive"), "pup": {}, "mla": dict(decoder="mla", blocks=(1, 2))}
 
@@ -46,7 +46,7 @@ def test_each_decoder_gives_the_images_size_and_its_auxiliary_heads(decoder):
     [
         (dict(decoder="up"), "decoder='up' is unknown: use 'naive', 'pup' or 'mla'"),
         (dict(blocks=(3,)), r"blocks=\(3,\): give some of the encoder's blocks 1 to 2"),
-        (dict(encoder="resnet18"), "'resnet18' has no field 'grid'"),
+        (dict(encoder="resnet18"), "'resnet18' has no field 'class_token'"),
     ],
 )
 def test_a_bad_field_is_named(fields, culprit):

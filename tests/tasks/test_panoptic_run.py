@@ -28,7 +28,7 @@ CONFIG = from_dict(
         "task": "panoptic",
         "data": {"crop_size": CROP},
         "augment": {"scale": (0.8, 1.25)},
-        "loss": {"options": {"sigma": 2, "small_area": 100, "stuff_area": 10, "centers": 20}},
+        "loss": {"sigma": 2, "small_area": 100},
         "eval": {"batch_size": 2},
     }
 )

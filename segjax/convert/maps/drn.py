@@ -9,7 +9,7 @@ from segjax.convert.inputs import Input, imagenet
 from segjax.convert.maps.resnet import block
 
 MODELS = ("drn",)
-# The fixed enlargement, the classifier, and the projection of a shortcut that level 7 never adds.
+# The fixed upsampling, the classifier, and the projection of a shortcut that level 7 never adds.
 DROPPED = (r"^up\.weight$", r"^fc\.", r"^(base\.9|layer7)\.0\.downsample\.")
 INPUT = {
     "imagenet": imagenet("fyu/drn, classifiers"),

@@ -48,7 +48,7 @@ def _inside(kind: str, name: str, network: Any) -> str | None:
         return None
     index = int(found[2])
     if found[1] == "ext_conv2" and kind == "upsample":
-        if network.up_expand_act:
+        if network.layout == "davidtvs-2018":
             return ("up", "up_norm", "up_act")[index]
         parts = ("expand",)
     elif found[1] == "ext_conv2":

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, suggest
-from segjax.models.base import Encoder
+from segjax.models.encoders.base import Encoder
 
 ENCODERS = {
     "vgg16": "vgg",

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import Stage, atrous_stages
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import Conv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import avg_pool, max_pool

@@ -17,8 +17,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import atrous_stages
+from segjax.models.encoders.base import Encoder
 from segjax.models.encoders.resnet import BasicBlock, Bottleneck
 from segjax.nn.conv import ConvNorm
 

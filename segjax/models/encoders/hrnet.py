@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Encoder
+from segjax.models.encoders.base import Encoder
 from segjax.models.encoders.resnet import BasicBlock, Bottleneck
 from segjax.nn.conv import ConvNorm
 from segjax.ops.residual import relu_of_sum
@@ -26,12 +26,12 @@ class ParallelBranches(nn.Module):
     """Residual blocks on each of several resolutions, then every resolution's sum over all of them (section 3.2).
 
     `[x_0, x_1, ...]`, x_i [B, H / 2^i, W / 2^i, width * 2^i] -> the same shapes; called `(branches, train)`. Children:
-    `branchI_blockJ`; `fuse_I_to_J`, a 1x1 ConvNorm for an enlargement, and `fuse_I_to_J_convK`, 3x3 ones of stride 2.
+    `branchI_blockJ`; `fuse_I_to_J`, a 1x1 ConvNorm for upsampling, and `fuse_I_to_J_convK`, 3x3 ones of stride 2.
 
     Attributes:
       width: channels at the finest resolution.
       blocks: residual blocks of each branch.
-      align_corners: of the enlargements.
+      align_corners: of the upsampling.
     """
 
     width: int
@@ -78,7 +78,7 @@ class HRNet(Encoder):
       modules: `ParallelBranches` of the stages with two, three and four resolutions.
       blocks: residual blocks of each branch of each module.
       stem_width: channels of the two strided 3x3 convolutions; 64 in every published network.
-      align_corners: of the enlargements: true in the authors' segmentation code, false in mmsegmentation.
+      align_corners: of the upsampling: true in the authors' segmentation code, false in mmsegmentation.
     """
 
     width: int = 48

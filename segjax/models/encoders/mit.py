@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Encoder
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import Conv
 from segjax.nn.transformer import LayerNorm, TransformerBlock
 

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import Stage, atrous_stages
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import ConvNorm
 from segjax.ops.pooling import max_pool
 from segjax.ops.residual import relu_of_sum

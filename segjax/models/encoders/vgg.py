@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import atrous_stages
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.geometry import Padding
 from segjax.ops.pooling import max_pool

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Encoder
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import Conv
 from segjax.nn.transformer import LayerNorm, TransformerBlock
 from segjax.ops.resize import resize_matrix

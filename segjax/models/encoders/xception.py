@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Encoder
 from segjax.models.encoders.atrous import atrous_stages
+from segjax.models.encoders.base import Encoder
 from segjax.nn.conv import ConvNorm, SeparableConv
 
 _EPS = 1e-3  # of batch normalisation, in DeepLab's code

@@ -31,8 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.schema import CENTER, LOGITS, OFFSET
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm, SeparableConv
 from segjax.ops.logits import Logits
@@ -64,7 +63,7 @@ VARIANTS = {
 STAGES = (16, 8, 4)  # from coarse to fine
 
 
-class PanopticDeepLab(Network):
+class PanopticDeepLab(EncoderNetwork):
     """Panoptic-DeepLab.
 
     Returns, beside `logits` [B, H, W, K], `center` float32 [B, H, W, 1], 1 at the centre of an instance, and `offset`
@@ -109,9 +108,7 @@ class PanopticDeepLab(Network):
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage or the output stride.
         """
-        self.check_input(images)
-        encoder = create_encoder(self.encoder, self.output_stride, self.dtype, stages=(4, 8, 16, 32), name="encoder")
-        features = encoder(images, train)
+        features = self.stages(images, (4, 8, 16, 32), train)
 
         x = self._decoder(self.features, self.low_features, "semantic_decoder")(features, train)
         logits = self._head(self.features, self.num_classes, "semantic_head")(x, train)

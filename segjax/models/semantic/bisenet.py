@@ -14,21 +14,21 @@ Held to the parameter, auxiliary heads included, at 19 classes (ycszen/TorchSeg 
     xception39             1,842,289   TorchSeg, cityscapes.bisenet.X39
     resnet18-coincheung   13,425,721   CoinCheung/BiSeNet and mmsegmentation (13,275,539 without auxiliary heads)
 
-The last has another fusion (one normalised convolution), nearest enlargement in the context path and wider heads.
+The last has another fusion (one normalised convolution), nearest upsampling in the context path and wider heads.
 Accuracy, Cityscapes: test (paper) ResNet-18 74.7, Xception-39 68.4 mean IoU; val, one scale (TorchSeg's README) 76.28
 and 70.32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.resize import resize
@@ -88,11 +88,11 @@ class FeatureFusion(nn.Module):
         return x + x * nn.sigmoid(gate)
 
 
-class BiSeNet(Network):
+class BiSeNet(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: the context path, a name of `segjax.models.encoders.ENCODERS` with stages at strides 16 and 32.
+      encoder: the context path, with stages at strides 16 and 32.
       features: channels of the paths' results.
       spatial_features: of the spatial path's first three convolutions.
       head_features: of the head's 3x3 convolution.
@@ -111,24 +111,20 @@ class BiSeNet(Network):
     nearest: bool = False
     align_corners: bool = True
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
-          ModelError: for an unknown encoder, or one that lacks a stage.
+          ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
-        self.check_input(images)
+        stages = self.stages(images, (16, 32), train)
         spatial = self._spatial_path(images, train)
-        middle, fine = self._context_path(images, train)
+        middle, fine = self._context_path(stages, train)
         fused = FeatureFusion(self.normalised_fusion, self.dtype, name="fusion")(spatial, fine, train)
         logits = self._head(fused, self.head_features, "head", train)
-        aux = ()
-        if train or self.is_initializing():
+        aux = []
+        if self.auxiliary_runs(train):
             aux = [self._head(x, self.aux_features, name, train) for x, name in ((middle, "aux16"), (fine, "aux8"))]
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
@@ -138,9 +134,8 @@ class BiSeNet(Network):
             x = ConvNorm(self.spatial_features, size, 2, dtype=self.dtype, name=f"spatial{i + 1}")(x, train)
         return ConvNorm(self.features, 1, dtype=self.dtype, name="spatial4")(x, train)
 
-    def _context_path(self, images: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """[B, H, W, C] -> [B, H/16, W/16, features] and [B, H/8, W/8, features]."""
-        stages = create_encoder(self.encoder, dtype=self.dtype, stages=(16, 32), name="encoder")(images, train)
+    def _context_path(self, stages: Mapping[int, jax.Array], train: bool) -> tuple[jax.Array, jax.Array]:
+        """The encoder's stages -> [B, H/16, W/16, features] and [B, H/8, W/8, features]."""
         x = ConvNorm(self.features, 1, dtype=self.dtype, name="mean")(global_avg_pool(stages[32]), train)
         results = []
         for stride in (32, 16):

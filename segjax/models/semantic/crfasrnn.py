@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from segjax.core.errors import ModelError, suggest
 from segjax.core.registry import create_model
 from segjax.core.schema import LOGITS
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.crf import CRFasRNN
 from segjax.ops.precision import widen
 
@@ -47,7 +47,7 @@ VARIANTS = {
 IMAGENET_STD_MEAN = 57.63
 
 
-class CRFasRNNNetwork(Network):
+class CRFasRNNNetwork(ImageNetwork):
     """Images [B, H, W, C], H and W as the unary network wants them -> logits [B, H, W, K] of the CRF's marginals.
 
     Parameters: `unary/...` of the network, `crf/...` of `segjax.nn.crf.CRFasRNN`.
@@ -78,7 +78,7 @@ class CRFasRNNNetwork(Network):
         self.unary = self._make_unary()
         self.crf = CRFasRNN(**self.mean_field)
 
-    def _make_unary(self) -> Network:
+    def _make_unary(self) -> ImageNetwork:
         basics = (self.num_classes, self.in_channels, self.dtype)
         return create_model(self.network, *basics, parent=None, **self.network_options)
 

@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.models.encoders.vgg import VGG, ConvStack
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.nn.norm import BatchNorm
@@ -41,7 +41,7 @@ VARIANTS = {
 }
 
 
-class DeconvNet(Network):
+class DeconvNet(ImageNetwork):
     """Images [B, H, W, C] of any size -> logits [B, H, W, K].
 
     Attributes:

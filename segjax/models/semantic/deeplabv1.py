@@ -5,9 +5,9 @@ CRFs. ICLR 2015. arXiv:1412.7062.
 
 What is particular: VGG16 without the strides of its last two poolings ("hole algorithm", section 3.1), so that it
 scores every 8th pixel; fc6 is a 3x3 convolution at rate 12, of 1024 channels instead of 4096 (section 5, LargeFOV),
-after a 3x3 mean; then an ordinary bilinear enlargement, and a dense CRF (`segjax evaluate --crf`). The poolings are 3x3
+after a 3x3 mean; then ordinary bilinear upsampling, and a dense CRF (`segjax evaluate --crf`). The poolings are 3x3
 and undilated, so pixel i of the scores lies exactly on the image's pixel 8 i. The last ones may lie up to 7 pixels
-beyond an image whose sides are not 8 k + 1; the enlargement is cut there, so any size works.
+beyond an image whose sides are not 8 k + 1; the upsampled scores are cut there, so any size works.
 
 * `largefov`
 * `msc-largefov` multi-scale prediction (section 4.3): the image and the first four poolings are scored as well, each by
@@ -26,10 +26,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge_from_grid
+from segjax.nn.head import upsample_from_grid
 from segjax.ops.pooling import avg_pool
 
 PAPER = "Chen, Papandreou, Kokkinos, Murphy, Yuille. DeepLab (v1). ICLR 2015. arXiv:1412.7062"
@@ -43,11 +42,11 @@ VARIANTS = {
 _STRIDE = 8
 
 
-class DeepLabV1(Network):
+class DeepLabV1(EncoderNetwork):
     """Images [B, H, W, C] of any size -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a VGG of `segjax.models.encoders.ENCODERS`.
+      encoder: a VGG.
       fc_features: channels of fc6 and fc7.
       fc_rate: of fc6.
       side_features: channels of the branches on the image and the first four poolings; 0 for no such branches.
@@ -60,11 +59,15 @@ class DeepLabV1(Network):
     side_features: int = 0
     dropout: float = 0.5
 
+    @property
+    def stride(self) -> int:
+        return 1
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         self.check_input(images)
         fc = dict(features=self.fc_features, kernel_size=3, rate=self.fc_rate, dropout=self.dropout)
-        encoder = create_encoder(self.encoder, _STRIDE, self.dtype, window=3, fc=fc, name="encoder")
+        encoder = self.make_encoder(output_stride=_STRIDE, window=3, fc=fc)
         x, maps = images.astype(self.dtype), [images.astype(self.dtype)]
         for i in range(len(encoder.depths)):
             x = encoder.pool(encoder.stage(x, i, train), i)
@@ -75,7 +78,7 @@ class DeepLabV1(Network):
             for i, side in enumerate(maps[:-1]):
                 stride = max(1, _STRIDE // 2**i)
                 scores = scores + self._side(side, stride, scores.shape[1:3], f"side{i}", train)
-        return self.outputs(enlarge_from_grid(scores, _STRIDE, images.shape[1:3]))
+        return self.outputs(upsample_from_grid(scores, _STRIDE, images.shape[1:3]))
 
     def _side(self, x: jax.Array, stride: int, size: tuple[int, int], name: str, train: bool) -> jax.Array:
         """`size` scores of every `stride`-th pixel of a map, the last ones perhaps beyond its end."""

@@ -6,7 +6,7 @@ Convolution, and Fully Connected CRFs. TPAMI 2018. arXiv:1606.00915.
 What is particular: a ResNet-101 at output stride 8, atrous spatial pyramid pooling as the sum of classifiers that look
 at different rates (section 3.2, figure 4), and an image pyramid: the same network at scales 1, 0.5 and 0.75, the
 largest score of each pixel and class taken over the scales (section 3.2, "multiscale processing"). Each scale has its
-own loss beside the fused one: the auxiliary logits, here enlarged to the image (kazuto1011 shrinks the labels instead),
+own loss beside the fused one: the auxiliary logits, upsampled to the image here (kazuto1011 shrinks the labels),
 to be weighted alike (`config.loss.aux_weight=1`). The dense CRF is `segjax evaluate --crf`.
 
 * `resnet101` rates 6, 12, 18, 24 (ASPP-L), each a 3x3 convolution straight to the classes. The ResNet is Caffe's:
@@ -23,8 +23,7 @@ Accuracy, VOC 2012 val: 76.35 mean IoU, 77.69 with CRF (table 4; trained on COCO
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -32,8 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.models.encoders.vgg import FullyConnected
 from segjax.nn.conv import Conv
 from segjax.ops.precision import widen
@@ -53,12 +51,11 @@ VARIANTS = {
 }
 
 
-class DeepLabV2(Network):
+class DeepLabV2(EncoderNetwork):
     """Images [B, H, W, C] of any size -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` that takes any size at output stride 8.
-      encoder_options: its fields that differ from its defaults.
+      encoder: one that takes any size at output stride 8.
       rates: of the pyramid: (6, 12, 18, 24) is the paper's ASPP-L, (2, 4, 8, 12) its ASPP-S, (12,) its LargeFOV.
       fc_features: channels of the layers fc6 and fc7 of each rate; 0 for none.
       scales: of further copies of the image, below 1; empty for none.
@@ -66,15 +63,18 @@ class DeepLabV2(Network):
     """
 
     encoder: str = "resnet101"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rates: Sequence[int] = (6, 12, 18, 24)
     fc_features: int = 0
     scales: Sequence[float] = (0.5, 0.75)
     dropout: float = 0.5
 
+    @property
+    def stride(self) -> int:
+        return 1
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`. In training the auxiliary logits are those of the scales, 1 first.
+        """See `ImageNetwork`. In training the auxiliary logits are those of the scales, 1 first.
 
         Raises:
           ModelError: an unknown encoder or field of it, a scale that is not between 0 and 1.
@@ -82,7 +82,7 @@ class DeepLabV2(Network):
         self.check_input(images)
         if not all(0 < scale < 1 for scale in self.scales):
             raise ModelError(f"DeepLabV2: scales={tuple(self.scales)}: give numbers between 0 and 1, the image is 1.")
-        encoder = create_encoder(self.encoder, 8, self.dtype, stages=(32,), **self.encoder_options, name="encoder")
+        encoder = self.make_encoder((32,), output_stride=8)
         branches = [self._branch(rate) for rate in self.rates]
 
         def scores(x: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ Chen, Papandreou, Schroff, Adam. Rethinking Atrous Convolution for Semantic Imag
 
 What is particular: a ResNet held at output stride 16 or 8, its last stage at multi-grid rates (1, 2, 4) times the
 stage's own (section 3.2.1), then atrous spatial pyramid pooling with the image's mean (section 3.3), a 1x1 classifier,
-and an enlargement straight to the image. No decoder: that is DeepLab v3+.
+and upsampling straight to the image. No decoder: that is DeepLab v3+.
 
 Held to these published layouts, to the parameter:
 
@@ -24,15 +24,12 @@ val, resnet101 at output stride 16, one scale (table 5).
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead
@@ -60,25 +57,24 @@ VARIANTS = {
 }
 
 
-class DeepLabV3(Network):
+class DeepLabV3(EncoderNetwork):
     """DeepLab v3. Images [B, H, W, C], H and W multiples of the output stride -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 16 and 32.
-      encoder_options: its fields that differ from its defaults, such as multi_grid.
+      encoder: with stages at strides 16 and 32.
+      encoder_options: such as multi_grid.
       output_stride: of the encoder: 16, or 8 for about four times the arithmetic.
       rates: of the pyramid's 3x3 convolutions, in pixels of the deepest stage; empty for (6, 12, 18) at output stride
         16, twice that at 8 and half of it at 32.
       features: channels of the pyramid.
       project_size: kernel size of the pyramid's projection.
       context_conv: one more 3x3 convolution before the classifier.
-      align_corners: of the enlargement.
+      align_corners: of the upsampling.
       dropout: rate after the pyramid.
       aux_features: channels of the auxiliary head on the stage at stride 16, for training only; 0 for none.
     """
 
     encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     output_stride: int = 16
     rates: tuple[int, ...] = ()
     features: int = 256
@@ -94,16 +90,12 @@ class DeepLabV3(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(
-            self.encoder, self.output_stride, self.dtype, stages=(16, 32), **self.encoder_options, name="encoder"
-        )
-        features = encoder(images, train)
+        features = self.stages(images, (16, 32), train)
         x = ASPP(
             self.features,
             self.rates or tuple(96 // self.output_stride * i for i in (1, 2, 3)),
@@ -116,9 +108,9 @@ class DeepLabV3(Network):
             x = ConvNorm(self.features, dtype=self.dtype, name="context")(x, train)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
         aux = ()
-        if self.aux_features and (train or self.is_initializing()):
+        if self.aux_features:
             head = FCNHead(self.num_classes, self.aux_features, drop_channels=False, dtype=self.dtype, name="aux_head")
-            aux = (head(features[16], train),)
+            aux = self.auxiliary(head, features[16], train)
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
 

@@ -28,8 +28,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import ASPP
 from segjax.nn.conv import Conv, ConvNorm, SeparableConv
 from segjax.ops.resize import resize
@@ -38,15 +37,15 @@ PAPER = "Chen, Zhu, Papandreou, Schroff, Adam. DeepLab v3+. ECCV 2018. arXiv:180
 INPUT = (513, 513, 21)
 
 _SMP = dict(
+    encoder_options=dict(dilate_first=True),
     rates=(12, 24, 36),
-    dilate_first=True,
     norm_between=False,
     context_conv=True,
     decoder_convs=1,
     align_corners=True,
     dropout=0.5,
 )
-_MMSEG = dict(output_stride=8, stem="deep", features=512, project_size=3, aux_head=True)
+_MMSEG = dict(output_stride=8, encoder_options=dict(stem="deep"), features=512, project_size=3, aux_head=True)
 
 VARIANTS = {
     "resnet50": dict(),
@@ -65,15 +64,13 @@ VARIANTS = {
 }
 
 
-class DeepLabV3Plus(Network):
+class DeepLabV3Plus(EncoderNetwork):
     """DeepLab v3+.
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 4, 16 and 32.
+      encoder: with stages at strides 4, 16 and 32.
+      encoder_options: such as a ResNet's stem, dilate_first, or multi_grid, (1, 2, 4) of which is the authors' choice.
       output_stride: of the encoder: 16, or 8 for about four times the arithmetic; 32 for speed.
-      stem: of a ResNet, see `ResNet.stem`; empty for the encoder's own.
-      multi_grid: of a ResNet, see `ResNet.multi_grid`; (1, 2, 4) is the authors' choice for ResNet.
-      dilate_first: of a ResNet, see `ResNet.dilate_first`.
       rates: of the pyramid's 3x3 convolutions, in pixels of the deepest stage; empty for (6, 12, 18) at output stride
         16, twice that at 8 and half of it at 32, which reaches equally far in the image.
       features: channels of the pyramid and the decoder.
@@ -91,9 +88,6 @@ class DeepLabV3Plus(Network):
 
     encoder: str = "resnet50"
     output_stride: int = 16
-    stem: str = ""
-    multi_grid: tuple[int, ...] = ()
-    dilate_first: bool = False
     rates: tuple[int, ...] = ()
     features: int = 256
     low_features: int = 48
@@ -113,13 +107,12 @@ class DeepLabV3Plus(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
-        self.check_input(images)
-        features = self._encoder()(images, train)
+        features = self.stages(images, (4, 16, 32), train)
         x = ASPP(
             self.features,
             self.rates or tuple(96 // self.output_stride * i for i in (1, 2, 3)),
@@ -132,16 +125,8 @@ class DeepLabV3Plus(Network):
         )(features[32], train)
         x = self._decode(x, features[4], train)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
-        aux = ()
-        if self.aux_head and (train or self.is_initializing()):
-            aux = (self._auxiliary(features[16], train),)
+        aux = self.auxiliary(self._aux_head, features[16], train) if self.aux_head else ()
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
-
-    def _encoder(self) -> nn.Module:
-        fields = {key: value for key in ("stem", "multi_grid", "dilate_first") if (value := getattr(self, key))}
-        return create_encoder(
-            self.encoder, self.output_stride, self.dtype, stages=(4, 16, 32), **fields, name="encoder"
-        )
 
     def _decode(self, x: jax.Array, low: jax.Array, train: bool) -> jax.Array:
         """The pyramid's result [B, h, w, C] and the stage at stride 4 [B, H/4, W/4, C'] -> [B, H/4, W/4, features]."""
@@ -159,7 +144,7 @@ class DeepLabV3Plus(Network):
             return SeparableConv(self.features, dtype=self.dtype, norm_between=self.norm_between, name=name)
         return ConvNorm(self.features, dtype=self.dtype, name=name)
 
-    def _auxiliary(self, x: jax.Array, train: bool) -> jax.Array:
+    def _aux_head(self, x: jax.Array, train: bool) -> jax.Array:
         x = ConvNorm(self.aux_features, dtype=self.dtype, name="aux_conv")(x, train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return Conv(self.num_classes, 1, dtype=self.dtype, name="aux_classifier")(x)

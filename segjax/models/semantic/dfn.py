@@ -30,8 +30,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Activation, Conv, ConvNorm
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.resize import resize
@@ -85,12 +84,11 @@ class ChannelAttention(nn.Module):
         return low * nn.sigmoid(Conv(features, 1, dtype=self.dtype, name="gate2")(gate)) + high
 
 
-class DFN(Network):
+class DFN(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K], border logits [B, H, W, 4] in training.
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 4, 8, 16 and 32.
-      encoder_options: its fields that differ from its defaults.
+      encoder: with stages at strides 4, 8, 16 and 32.
       features: channels of the smooth network.
       border_features: of the border network; 21 in the reference whatever the number of classes.
     """
@@ -100,23 +98,17 @@ class DFN(Network):
     features: int = 512
     border_features: int = 21
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(self.encoder, dtype=self.dtype, stages=STAGES, **self.encoder_options, name="encoder")
-        stages = encoder(images, train)
+        stages = self.stages(images, STAGES, train)
         *coarse, finest = self._smooth(stages, train)
         logits, aux, border = self._head(finest, self.num_classes, "head4", train), [], None
-        if train or self.is_initializing():
+        if self.auxiliary_runs(train):
             for x, stride in zip(coarse, (32, 16, 8), strict=True):
                 aux.append(self._head(x, self.num_classes, f"head{stride}", train))
             border = self._border(stages, train)

@@ -16,7 +16,7 @@ multiples of 8, and pixel i of the scores is the block of 8x8 pixels i of the im
 
 Trainable parameters, the authors' Caffe networks: dilation8 with 11 classes 134,313,443; dilation7 134,312,343;
 dilation8-large with 21 classes 141,149,720; dilation10 with 19 classes 134,368,179, and in their file 4,864 more for a
-transposed convolution whose learning rate is 0: here as in their other networks the enlargement is bilinear and has no
+transposed convolution whose learning rate is 0: here as in their other networks the upsampling is bilinear and has no
 parameters. Accuracy, mean IoU: VOC 2012 val, front end 69.8, basic 71.3, large 72.1, trained on COCO too (table 3);
 CamVid test, dilation8, 65.3 (table 5).
 """
@@ -32,8 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
 from segjax.ops.border import border, mirror
 
@@ -51,11 +50,11 @@ VARIANTS = {
 _STRIDE, _POOLS, _FC6_RATE = 8, 3, 4
 
 
-class Dilation(Network):
+class Dilation(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 8 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a VGG of `segjax.models.encoders.ENCODERS`.
+      encoder: a VGG.
       fc_features: channels of fc6 and fc7.
       fc_kernel: of fc6.
       rates: of the context module's 3x3 convolutions; a 1x1 convolution follows them. Empty for no such module.
@@ -78,7 +77,7 @@ class Dilation(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: as many widths as rates are needed, or none.
@@ -98,7 +97,7 @@ class Dilation(Network):
         fc = dict(
             features=self.fc_features, kernel_size=self.fc_kernel, rate=_FC6_RATE, padding="valid", dropout=self.dropout
         )
-        encoder = create_encoder(self.encoder, _STRIDE, self.dtype, padding="valid", fc=fc, name="encoder")
+        encoder = self.make_encoder(padding="valid", fc=fc)
         # What valid convolutions eat of a score map on both sides together, taken back to the image.
         eaten = (self.fc_kernel - 1) * _FC6_RATE
         for i, (depth, pool) in reversed(list(enumerate(zip(encoder.depths, encoder.pools, strict=True)))):

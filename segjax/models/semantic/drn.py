@@ -11,7 +11,7 @@ Held to, to the parameter (`tests/models/test_drn.py`), 19 classes, fyu/drn's `D
     c-26 20,623,331    d-22 15,890,499    d-24 20,611,139    d-54 35,305,923
     c-58 40,038,755, 1,049,600 fewer than theirs: the projection of a shortcut that is never added
 
-The authors enlarge the logits by a fixed transposed convolution, which interpolates towards zeros at the image's
+The authors upsample the logits by a fixed transposed convolution, which interpolates towards zeros at the image's
 border; so do we (`zero_border`).
 
 Accuracy, Cityscapes val (the authors' README): 68.0 mean IoU for d-22 and c-26, 70.9 for c-42, 71.4 for d-38, 75.6 for
@@ -25,8 +25,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
 from segjax.ops.linear_map import along_axis
 from segjax.ops.precision import widen
@@ -36,9 +35,11 @@ PAPER = "Yu, Koltun, Funkhouser. Dilated Residual Networks. CVPR 2017. arXiv:170
 
 INPUT = (896, 896, 19)
 
+_DRN_A = {"stage_rates": ((1,), (1,), (1, 2, 2, 2, 2, 2), (1, 4, 4))}
+
 VARIANTS = {
     "d-22": {},
-    "a-50": {"encoder": "resnet50", "stage_rates": ((1,), (1,), (1, 2, 2, 2, 2, 2), (1, 4, 4))},
+    "a-50": {"encoder": "resnet50", "encoder_options": _DRN_A},
     "c-26": {"encoder": "drn_c_26"},
     "c-42": {"encoder": "drn_c_42"},
     "c-58": {"encoder": "drn_c_58"},
@@ -50,19 +51,16 @@ VARIANTS = {
 }
 
 
-class DRNSeg(Network):
+class DRNSeg(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of the output stride -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS`.
       output_stride: of the encoder.
-      stage_rates: of a ResNet, see there; empty for the encoder's own.
-      zero_border: the enlargement takes the logits beyond the border to be zero, rather than the nearest ones.
+      zero_border: the upsampling takes the logits beyond the border to be zero, rather than the nearest ones.
     """
 
     encoder: str = "drn_d_22"
     output_stride: int = 8
-    stage_rates: tuple[tuple[int, ...], ...] = ()
     zero_border: bool = True
 
     @property
@@ -71,10 +69,8 @@ class DRNSeg(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        self.check_input(images)
-        fields = {"stage_rates": self.stage_rates} if self.stage_rates else {}
-        encoder = create_encoder(self.encoder, self.output_stride, self.dtype, stages=(32,), **fields, name="encoder")
-        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(encoder(images, train)[32])
+        x = self.stages(images, (32,), train)[32]
+        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(x)
         if not self.zero_border:
             return self.outputs(logits, size=images.shape[1:3])
         logits = widen(logits)
@@ -84,7 +80,7 @@ class DRNSeg(Network):
 
 
 def _towards_zeros(size: int, factor: int):
-    """float32 [factor * size, size]: bilinear enlargement along an axis with a zero before and a zero behind."""
+    """float32 [factor * size, size]: bilinear upsampling along an axis with a zero before and a zero behind."""
     return resize_matrix(size + 2, factor * (size + 2))[factor:-factor, 1:-1]
 
 

@@ -20,15 +20,12 @@ not negative.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import ConvNorm
 from segjax.ops.space_to_depth import depth_to_space
 
@@ -51,18 +48,16 @@ VARIANTS = {
 ZERO_GRADIENT = {"test": "^duc/conv/bias$"}
 
 
-class DUCHDC(Network):
+class DUCHDC(EncoderNetwork):
     """A ResNet with hybrid rates and dense upsampling. Images [B, H, W, C], H and W multiples of the output stride ->
     logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS`.
-      encoder_options: its fields that differ from its defaults; a ResNet's `stage_rates` are the hybrid rates.
-      output_stride: of the encoder, and the enlargement.
+      encoder_options: a ResNet's `stage_rates` are the hybrid rates.
+      output_stride: of the encoder, and the upsampling.
     """
 
     encoder: str = "resnet152"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     output_stride: int = 8
 
     @property
@@ -71,17 +66,13 @@ class DUCHDC(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks the output stride or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(
-            self.encoder, self.output_stride, self.dtype, stages=(32,), **self.encoder_options, name="encoder"
-        )
         scores = self.output_stride**2 * self.num_classes
-        x = encoder(images, train)[32]
+        x = self.stages(images, (32,), train)[32]
         x = ConvNorm(scores, 3, use_bias=True, dtype=self.dtype, name="duc")(x, train)
         return self.outputs(depth_to_space(x, self.output_stride))
 

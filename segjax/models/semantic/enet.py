@@ -22,14 +22,14 @@ Figures:
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.core.errors import ModelError, suggest
+from segjax.models.base import ImageNetwork
 from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.nn.norm import BatchNorm
@@ -42,87 +42,75 @@ INPUT = (360, 640, 19)
 
 VARIANTS = {
     "paper": {},
-    "davidtvs": {
-        "encoder_act": "shared_prelu",
-        "decoder_act": "relu",
-        "initial_window": 3,
-        "inner_of_output": False,
-        "expand_act": True,
-        "up_kernel": 2,
-        "last_kernel": 3,
-        "eps": 1e-5,
-    },
-    "davidtvs-2018": {
-        "encoder_act": "shared_prelu",
-        "decoder_act": "shared_prelu",
-        "out_act": "prelu",
-        "initial_window": 3,
-        "pool_window": 3,
-        "inner_of_output": False,
-        "expand_act": True,
-        "up_expand_act": True,
-        "last_kernel": 3,
-        "eps": 1e-5,
-    },
+    "davidtvs": {"layout": "davidtvs"},
+    "davidtvs-2018": {"layout": "davidtvs-2018"},
     "test": {"initial_features": 8, "features": (8, 16), "first_blocks": 1, "pattern": ("regular", 2, "asymmetric")},
 }
 
 
-def _activate(x: jax.Array, kind: str, name: str) -> jax.Array:
-    return nn.relu(x) if kind == "relu" else PReLU(per_channel=kind == "prelu", name=name)(x)
-
-
-class _Bottleneck(nn.Module):
-    """1x1 to a quarter of the width, one convolution, 1x1 back, dropout of whole channels; added to a shortcut.
+class Bottleneck(nn.Module):
+    """1x1 to a quarter of the width, one convolution, 1x1 back, dropout of whole channels; added to a shortcut
+    (figure 2b). The paper's layout.
 
     Attributes:
       features: width of the result.
-      inner: width inside.
       kind: "regular", "asymmetric", "down" (halves the size), "up" (doubles it), or the rate of a dilated convolution.
       dropout: probability that a channel is dropped.
-      act, out_act: inside and after the sum, "prelu", "shared_prelu" or "relu".
-      expand_act: activate after the last 1x1 too.
-      up_kernel: size of the transposed convolution.
-      eps, dtype: as in the network.
+      decoder: whether it stands in the decoder.
+      dtype: of the arithmetic.
     """
 
     features: int
-    inner: int
     kind: str | int
     dropout: float
-    act: str
-    out_act: str
-    expand_act: bool
-    up_kernel: int
-    pool_window: int
-    eps: float
-    dtype: Any
+    decoder: bool = False
+    dtype: Any = jnp.float32
+
+    eps = 1e-3  # of batch normalisation, in the authors' Torch code
+    pool_window = 2  # of the poolings whose maxima the decoder unpools
+    up_kernel = 3  # of the transposed convolution
+
+    def inner(self, before: int) -> int:
+        """Channels inside, of a block that takes `before`."""
+        return self.features // 4
+
+    def act(self, x: jax.Array, name: str) -> jax.Array:
+        """The activation inside."""
+        return PReLU(name=name)(x)
+
+    def act_expanded(self, x: jax.Array) -> jax.Array:
+        """The activation after the last 1x1 convolution: none."""
+        return x
+
+    def act_sum(self, x: jax.Array) -> jax.Array:
+        """The activation of the sum."""
+        return self.act(x, "act")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, code: jax.Array | None = None):
         """x [B, h, w, C] and, when going up, the position code of the maxima at the doubled size -> the result, and the
         position code of this block's maxima (None unless going down)."""
         shortcut, code = self._shortcut(x, train, code)
+        inner = self.inner(x.shape[-1])
 
-        def conv(y, features, size, name, act=True, **window):
-            y = ConvNorm(features, size, act=None, eps=self.eps, dtype=self.dtype, name=name, **window)(y, train)
-            return _activate(y, self.act, f"{name}_act") if act else y
+        def conv(y: jax.Array, features: int, size: Any, name: str, **window: Any) -> jax.Array:
+            return ConvNorm(features, size, act=None, eps=self.eps, dtype=self.dtype, name=name, **window)(y, train)
 
-        down = self.kind == "down"
-        y = conv(x, self.inner, 2 if down else 1, "reduce", stride=2 if down else 1, padding=0)
+        stride = 2 if self.kind == "down" else 1
+        y = self.act(conv(x, inner, stride, "reduce", stride=stride, padding=0), "reduce_act")
         if self.kind == "up":
             spare = self.up_kernel % 2  # kernel 3 needs one pixel of padding on one side to double the size
-            y = UpConv(self.inner, self.up_kernel, 2, spare, spare, use_bias=False, dtype=self.dtype, name="up")(y)
-            y = BatchNorm(epsilon=self.eps, dtype=self.dtype, name="up_norm")(y, train)
-            y = _activate(y, self.act, "up_act")
+            y = UpConv(inner, self.up_kernel, 2, spare, spare, use_bias=False, dtype=self.dtype, name="up")(y)
+            y = self.act(BatchNorm(epsilon=self.eps, dtype=self.dtype, name="up_norm")(y, train), "up_act")
         elif self.kind == "asymmetric":
-            y = conv(y, self.inner, (5, 1), "column")
-            y = conv(y, self.inner, (1, 5), "row")
+            y = self.act(conv(y, inner, (5, 1), "column"), "column_act")
+            y = self.act(conv(y, inner, (1, 5), "row"), "row_act")
         else:
-            y = conv(y, self.inner, 3, "middle", rate=self.kind if isinstance(self.kind, int) else 1)
-        y = conv(y, self.features, 1, "expand", act=self.expand_act)
+            rate = self.kind if isinstance(self.kind, int) else 1
+            y = self.act(conv(y, inner, 3, "middle", rate=rate), "middle_act")
+        y = self.act_expanded(conv(y, self.features, 1, "expand"))
         y = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(y)
-        return _activate(shortcut + y, self.out_act, "act"), code
+        return self.act_sum(shortcut + y), code
 
     def _shortcut(self, x, train, code):
         if self.kind == "down":
@@ -135,43 +123,81 @@ class _Bottleneck(nn.Module):
         return x, None
 
 
-class ENet(Network):
+class DavidtvsBottleneck(Bottleneck):
+    """davidtvs/PyTorch-ENet: a quarter of the input's width inside, one PReLU slope a layer, ReLU in the decoder, and
+    an activation before the sum too, but on the way up."""
+
+    eps = 1e-5
+    up_kernel = 2
+
+    def inner(self, before: int) -> int:
+        return before // 4
+
+    def act(self, x: jax.Array, name: str) -> jax.Array:
+        return nn.relu(x) if self.decoder else PReLU(per_channel=False, name=name)(x)
+
+    def act_expanded(self, x: jax.Array) -> jax.Array:
+        return x if self.kind == "up" else self.act(x, "expand_act")
+
+
+class Davidtvs2018Bottleneck(DavidtvsBottleneck):
+    """Its first version: overlapping poolings, no ReLU, and after each sum a slope a channel."""
+
+    pool_window = 3
+    up_kernel = 3
+
+    def act(self, x: jax.Array, name: str) -> jax.Array:
+        return PReLU(per_channel=False, name=name)(x)
+
+    def act_expanded(self, x: jax.Array) -> jax.Array:
+        return self.act(x, "expand_act")
+
+    def act_sum(self, x: jax.Array) -> jax.Array:
+        return PReLU(name="act")(x)
+
+
+class Layout(NamedTuple):
+    """What the networks of a layout are made of.
+
+    Attributes:
+      block: their bottleneck.
+      window: of the first max-pooling.
+      slopes: whether the first activation has a slope a channel.
+      last_kernel: of the transposed convolution that makes the logits: 2, with a bias, or 3, without.
+    """
+
+    block: type[Bottleneck]
+    window: int
+    slopes: bool
+    last_kernel: int
+
+
+LAYOUTS = {
+    "paper": Layout(Bottleneck, 2, True, 2),
+    "davidtvs": Layout(DavidtvsBottleneck, 3, False, 3),
+    "davidtvs-2018": Layout(Davidtvs2018Bottleneck, 3, True, 3),
+}
+
+
+class ENet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 8 -> logits [B, H, W, K].
 
     Attributes:
+      layout: a key of `LAYOUTS`.
       initial_features: channels after the first block, `in_channels` of which are the pooled image.
       features: channels at strides 4 and 8, a multiple of 4 each, none less than the one before.
       first_blocks: regular bottlenecks after the first downsampling.
       pattern: the bottlenecks of stage 2, repeated as stage 3; an int is a dilated one's rate.
       first_dropout: before the second downsampling; `dropout` after it.
-      encoder_act, decoder_act: "prelu" (a slope a channel), "shared_prelu" (one slope) or "relu".
-      initial_window: of the first max-pooling; `pool_window`, of the two whose maxima the decoder unpools: 2 or 3.
-      inner_of_output: a bottleneck that changes the size has a quarter of its output's width inside (else of its
-        input's).
-      out_act: after each sum and the first block; empty for the one inside.
-      expand_act: activate a bottleneck's branch before the sum too; `up_expand_act`, one that goes up.
-      up_kernel: of the transposed convolutions in the decoder, 2 or 3.
-      last_kernel: of the one that makes the logits: 2, with a bias, or 3, without.
-      eps: of batch normalisation (1e-3 in the authors' Torch code).
     """
 
+    layout: str = "paper"
     initial_features: int = 16
     features: tuple[int, int] = (64, 128)
     first_blocks: int = 4
     pattern: tuple[str | int, ...] = ("regular", 2, "asymmetric", 4, "regular", 8, "asymmetric", 16)
     first_dropout: float = 0.01
     dropout: float = 0.1
-    encoder_act: str = "prelu"
-    decoder_act: str = "prelu"
-    out_act: str = ""
-    initial_window: int = 2
-    pool_window: int = 2
-    inner_of_output: bool = True
-    expand_act: bool = False
-    up_expand_act: bool = False
-    up_kernel: int = 3
-    last_kernel: int = 2
-    eps: float = 1e-3
 
     @property
     def stride(self) -> int:
@@ -179,44 +205,48 @@ class ENet(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
+        """See `ImageNetwork`.
+
+        Raises:
+          ModelError: an unknown layout, or as many image channels as features after the first block.
+        """
         self.check_input(images)
+        if self.layout not in LAYOUTS:
+            raise ModelError(f"ENet has no layout {self.layout!r}.{suggest(self.layout, LAYOUTS)}")
         if self.in_channels >= self.initial_features:
             raise ModelError(f"ENet: in_channels={self.in_channels} leave no room in {self.initial_features} features")
         quarter, eighth = self.features
+        layout = LAYOUTS[self.layout]
 
-        def block(x, features, kind, dropout, name, act=self.encoder_act, code=None):
-            inner = (features if self.inner_of_output else x.shape[-1]) // 4
-            acts = (act, self.out_act or act, self.up_expand_act if kind == "up" else self.expand_act)
-            shared = (self.up_kernel, self.pool_window, self.eps, self.dtype)
-            return _Bottleneck(features, inner, kind, dropout, *acts, *shared, name=name)(x, train, code)
+        def block(x, features, kind, name, *, dropout=self.dropout, decoder=False, code=None):
+            return layout.block(features, kind, dropout, decoder, self.dtype, name=name)(x, train, code)
 
         x = self._initial(images.astype(self.dtype), train)
-        x, code_1 = block(x, quarter, "down", self.first_dropout, "down1")
+        x, code_1 = block(x, quarter, "down", "down1", dropout=self.first_dropout)
         for i in range(1, self.first_blocks + 1):
-            x, _ = block(x, quarter, "regular", self.first_dropout, f"stage1_{i}")
-        x, code_2 = block(x, eighth, "down", self.dropout, "down2")
+            x, _ = block(x, quarter, "regular", f"stage1_{i}", dropout=self.first_dropout)
+        x, code_2 = block(x, eighth, "down", "down2")
         for stage in (2, 3):
             for i, kind in enumerate(self.pattern, start=1):
-                x, _ = block(x, eighth, kind, self.dropout, f"stage{stage}_{i}")
+                x, _ = block(x, eighth, kind, f"stage{stage}_{i}")
 
-        x, _ = block(x, quarter, "up", self.dropout, "up4", self.decoder_act, code_2)
+        x, _ = block(x, quarter, "up", "up4", decoder=True, code=code_2)
         for i in (1, 2):
-            x, _ = block(x, quarter, "regular", self.dropout, f"stage4_{i}", self.decoder_act)
-        x, _ = block(x, self.initial_features, "up", self.dropout, "up5", self.decoder_act, code_1)
-        x, _ = block(x, self.initial_features, "regular", self.dropout, "stage5_1", self.decoder_act)
-        odd = self.last_kernel % 2
-        logits = UpConv(self.num_classes, self.last_kernel, 2, odd, odd, not odd, self.dtype, name="logits")(x)
+            x, _ = block(x, quarter, "regular", f"stage4_{i}", decoder=True)
+        x, _ = block(x, self.initial_features, "up", "up5", decoder=True, code=code_1)
+        x, _ = block(x, self.initial_features, "regular", "stage5_1", decoder=True)
+        odd = layout.last_kernel % 2
+        logits = UpConv(self.num_classes, layout.last_kernel, 2, odd, odd, not odd, self.dtype, name="logits")(x)
         return self.outputs(logits)
 
     def _initial(self, x: jax.Array, train: bool) -> jax.Array:
         """Half size: a convolution beside the pooled image."""
-        learned = self.initial_features - self.in_channels
+        layout, learned = LAYOUTS[self.layout], self.initial_features - self.in_channels
         conv = Conv(learned, 3, stride=2, use_bias=False, dtype=self.dtype, name="initial")(x)
-        pooled = max_pool(x, self.initial_window, 2, self.initial_window // 3)
-        joined = BatchNorm(epsilon=self.eps, dtype=self.dtype, name="initial_norm")(
-            jnp.concatenate([conv, pooled], axis=-1), train
-        )
-        return _activate(joined, self.out_act or self.encoder_act, "initial_act")
+        pooled = max_pool(x, layout.window, 2, layout.window // 3)
+        norm = BatchNorm(epsilon=layout.block.eps, dtype=self.dtype, name="initial_norm")
+        x = norm(jnp.concatenate([conv, pooled], axis=-1), train)
+        return PReLU(per_channel=layout.slopes, name="initial_act")(x)
 
 
 def _unpool_overlapping(x: jax.Array, code: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import max_pool
@@ -81,16 +81,16 @@ class _NonBottleneck1D(nn.Module):
         return relu_of_sum(x, y)
 
 
-class ERFNet(Network):
+class ERFNet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 8 -> logits [B, H, W, K].
 
     Attributes:
       widths: channels at strides 2, 4 and 8.
       blocks: non-bottleneck-1D blocks at stride 4.
       rates: of those at stride 8, one block each, the whole series twice.
-      decoder_blocks: blocks after each enlargement.
+      decoder_blocks: blocks after each upsampling.
       first_dropout: rate (of whole channels) in the blocks at stride 4; `dropout` in those at stride 8.
-      decoder: else the encoder's features through a 1x1 classifier, enlarged bilinearly.
+      decoder: else the encoder's features through a 1x1 classifier, upsampled bilinearly.
       conv_bias: biases before a normalisation too (their training gradient is zero).
     """
 

@@ -9,7 +9,7 @@ convolutions; the image itself, averaged down, enters again at strides 2 and 4. 
 many channels as there are classes.
 
 * `p2-q8` the full network; p and q are the ESP modules at strides 4 and 8 (alpha_2 and alpha_3 in the paper).
-* `c-p2-q8` ESPNet-C: the encoder and a classifier at stride 8, enlarged bilinearly; the first stage of the authors'
+* `c-p2-q8` ESPNet-C: the encoder and a classifier at stride 8, upsampled bilinearly; the first stage of the authors'
   training.
 
 Figures, sacmehta/ESPNet's train/Model.py at 20 classes: 365,109 parameters, ESPNet-C 349,449. The authors' other file,
@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.activation import PReLU
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
@@ -90,7 +90,7 @@ class _ESP(nn.Module):
         return _NormAct(self.dtype, name="norm_act")(x + y if self.residual else y, train)
 
 
-class ESPNet(Network):
+class ESPNet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 8 -> logits [B, H, W, K]; K at least 5 with the decoder.
 
     Attributes:
@@ -109,7 +109,7 @@ class ESPNet(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: fewer classes than the decoder's ESP module has branches.

@@ -4,7 +4,7 @@ Wu, Zhang, Huang, Liang, Yu. FastFCN: Rethinking Dilated Convolution in the Back
 arXiv:1903.11816.
 
 What is particular: the encoder keeps its strides. Joint pyramid upsampling takes its last three stages, a 3x3
-convolution each, enlarges them to stride 8, joins them and runs four separable convolutions of rates 1, 2, 4, 8, which
+convolution each, upsamples them to stride 8, joins them and runs four separable convolutions of rates 1, 2, 4, 8, which
 stand for what a dilated encoder would have computed at stride 8. Any head for such features follows: that of PSPNet, of
 DeepLab v3 (with a 3x3 convolution before the classifier), of EncNet, or of an FCN.
 
@@ -24,8 +24,7 @@ for resnet50-enc, 50.89 for resnet50-psp, 50.07 for resnet50-aspp.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -33,8 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, suggest
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import ASPP, PyramidPooling
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.encoding import ContextEncoding
@@ -69,7 +67,7 @@ class JointPyramidUpsampling(nn.Module):
 
     Attributes:
       width: channels of each convolution.
-      align_corners: of the enlargements.
+      align_corners: of the upsampling.
       dtype: of the arithmetic.
     """
 
@@ -93,12 +91,11 @@ class JointPyramidUpsampling(nn.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-class FastFCN(Network):
+class FastFCN(EncoderNetwork):
     """FastFCN. Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 8, 16 and 32.
-      encoder_options: its fields that differ from its defaults.
+      encoder: with stages at strides 8, 16 and 32.
       head: "psp", "aspp", "enc" or "fcn".
       width: channels of the upsampling's convolutions, and of the heads (half of them in ASPP).
       rates: of ASPP, in pixels at stride 8.
@@ -109,7 +106,6 @@ class FastFCN(Network):
     """
 
     encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     head: str = "psp"
     width: int = 512
     rates: tuple[int, ...] = (12, 24, 36)
@@ -118,31 +114,21 @@ class FastFCN(Network):
     dropout: float = 0.1
     aux_features: int = 256
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder or head, or an encoder that lacks a stage or a field asked for.
         """
-        self.check_input(images)
         if self.head not in HEADS:
             raise ModelError(f"FastFCN has no head {self.head!r}.{suggest(self.head, HEADS)}")
-        encoder = create_encoder(
-            self.encoder, 32, self.dtype, stages=(8, 16, 32), **self.encoder_options, name="encoder"
-        )
-        features = encoder(images, train)
+        stages = self.stages(images, (8, 16, 32), train)
         upsample = JointPyramidUpsampling(self.width, self.align_corners, self.dtype, name="upsampling")
-        x = upsample([features[stride] for stride in (8, 16, 32)], train)
+        x = upsample([stages[stride] for stride in (8, 16, 32)], train)
         logits = self._classify(x, train)
-        aux = ()
-        if self.aux_features and (train or self.is_initializing()):
-            head = self._fcn(self.aux_features, "aux_head")
-            aux = (head(features[16], train),)
+        aux_head = self._fcn(self.aux_features, "aux_head")
+        aux = self.auxiliary(aux_head, stages[16], train) if self.aux_features else ()
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _fcn(self, features: int, name: str) -> FCNHead:

@@ -4,7 +4,7 @@ Simon Jegou, Michal Drozdzal, David Vazquez, Adriana Romero, Yoshua Bengio. The 
 Convolutional DenseNets for Semantic Segmentation. CVPR Workshops 2017. arXiv:1611.09326. Layout: tables 1 and 2.
 
 Particular about it: each layer (normalisation, ReLU, 3x3 convolution, dropout) adds its few channels to all that came
-before in its block; on the way up only the channels new in a block are enlarged, or they would grow too many; the skip
+before in its block; on the way up only the channels new in a block are upsampled, or they would grow too many; the skip
 connections carry the whole of each block on the way down.
 
 Held to, to the parameter (`tests/models/test_fcdensenet.py`):
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import Conv, UpConv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import max_pool
@@ -43,7 +43,7 @@ VARIANTS = {
 }
 
 
-# Only normalisations see what a block on the way up gets, so the bias of its enlargement changes nothing; the last
+# Only normalisations see what a block on the way up gets, so the bias of its upsampling changes nothing; the last
 # block's goes to the classifier too.
 ZERO_GRADIENT = {"test": r"^up(?!1_)\d+_transition/bias$"}
 
@@ -63,7 +63,7 @@ class _NormConv(nn.Module):
         return nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
 
 
-class FCDenseNet(Network):
+class FCDenseNet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 2^len(layers) -> logits [B, H, W, K].
 
     Attributes:
@@ -98,7 +98,7 @@ class FCDenseNet(Network):
         new = self._block(x, self.middle, "middle", train)
         for i in range(len(self.layers), 0, -1):
             skip = skips[i - 1]
-            x = jnp.concatenate([self._enlarged(jnp.concatenate(new, -1), skip.shape, f"up{i}_transition"), skip], -1)
+            x = jnp.concatenate([self._upsampled(jnp.concatenate(new, -1), skip.shape, f"up{i}_transition"), skip], -1)
             new = self._block(x, self.layers[i - 1], f"up{i}", train)
         logits = Conv(self.num_classes, 1, dtype=self.dtype, name="classifier")(jnp.concatenate([x, *new], -1))
         return self.outputs(logits)
@@ -113,7 +113,7 @@ class FCDenseNet(Network):
             new.append(self._layer(self.growth, 3, f"{name}_layer{j + 1}")(jnp.concatenate([x, *new], -1), train))
         return new
 
-    def _enlarged(self, x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array:
+    def _upsampled(self, x: jax.Array, shape: tuple[int, ...], name: str) -> jax.Array:
         """Twice the size by a transposed 3x3 convolution, whose last row and column are cut."""
         x = UpConv(x.shape[-1], 3, 2, dtype=self.dtype, name=name)(x)
         return x[:, : shape[1], : shape[2]]

@@ -4,13 +4,13 @@ Long, Shelhamer, Darrell. Fully Convolutional Networks for Semantic Segmentation
 in TPAMI 2017, arXiv:1605.06211.
 
 What is particular: VGG16 with its fully connected layers as convolutions scores every 32nd pixel; transposed
-convolutions that start as bilinear interpolation enlarge the scores, and on the way scores of pool4 (16s) and pool3
+convolutions that start as bilinear interpolation upsample the scores, and on the way scores of pool4 (16s) and pool3
 (8s) are added. As in the authors' Caffe networks, the image gets a border of 100 zeros so that the 7x7 fc6 fits however
 small it is, poolings keep their last, partial windows, and nothing else is padded. So any image size works, but maps
 must be cropped to lie on each other. With a border of P, pixel i of a map has its centre on the image's pixel
 
     pool3          8 i +   4.5 - P        pool4   16 i +  8.5 - P
-    fc7           32 i + 112.5 - P        fc7 enlarged twice   16 i + 88.5 - P      that sum, twice   8 i + 76.5 - P
+    fc7           32 i + 112.5 - P        fc7 upsampled twice   16 i + 88.5 - P     that sum, twice   8 i + 76.5 - P
 
 so pool4 is cut from its pixel 5 on, pool3 from 9 on, and the result from P - 81 (32s), P - 73 (16s) or P - 69 (8s) on:
 19, 27, 31 with P = 100.
@@ -36,8 +36,7 @@ import flax.linen as nn
 import jax
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv, UpConv, bilinear_upsampling
 from segjax.ops.border import border, crop
 
@@ -55,15 +54,15 @@ _FC6, _DEEPEST = 7, 32
 _SKIP_CROP = {16: 5, 8: 9}
 
 
-class FCN(Network):
+class FCN(EncoderNetwork):
     """FCN.
 
     Attributes:
-      encoder: a VGG of `segjax.models.encoders.ENCODERS`.
+      encoder: a VGG.
       fc_features: channels of fc6 and fc7.
       skips: strides of the poolings whose scores are added, coarsest first: (16, 8), (16,) or none.
       skip_scales: what each of those poolings is multiplied by before it is scored.
-      border: zeros around the image, at least 81 to 69 (`skips`), or the enlarged scores do not reach its first pixel;
+      border: zeros around the image, at least 81 to 69 (`skips`), or the upsampled scores do not reach its first pixel;
         below 97 fc6 does not fit the smallest images.
       first_up_bias: a bias in the first transposed convolution, as in the network under CRF-as-RNN.
       dropout: rate after fc6 and fc7.
@@ -77,9 +76,13 @@ class FCN(Network):
     first_up_bias: bool = False
     dropout: float = 0.5
 
+    @property
+    def stride(self) -> int:
+        return 1
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: skips other than those above, a border too small.
@@ -96,11 +99,11 @@ class FCN(Network):
             scores = self._up(scores, 2, f"up{skip}", self.first_up_bias and i == 0)
             skipped = self._score(pools[skip] * self.skip_scales[i], f"score{skip}")
             scores = scores + crop(skipped, (_SKIP_CROP[skip],) * 2, scores.shape[1:3])
-        enlarged = self._up(scores, stride, "up_image", False)
-        return self.outputs(crop(enlarged, (first, first), images.shape[1:3]))
+        upsampled = self._up(scores, stride, "up_image", False)
+        return self.outputs(crop(upsampled, (first, first), images.shape[1:3]))
 
     def _first(self) -> tuple[int, int]:
-        """Where the image begins in the enlarged scores, and the stride of the last transposed convolution."""
+        """Where the image begins in the upsampled scores, and the stride of the last transposed convolution."""
         stride = self.skips[-1] if self.skips else _DEEPEST
         # Centres of the scores before it: half a pixel more than the strides times those above.
         first = {32: 112.5, 16: 88.5, 8: 76.5}[stride] - self.border
@@ -109,7 +112,7 @@ class FCN(Network):
     def _encode(self, x: jax.Array, train: bool) -> tuple[dict[int, jax.Array], jax.Array]:
         """The poolings by stride, and fc7."""
         fc = dict(features=self.fc_features, kernel_size=_FC6, padding="valid", dropout=self.dropout)
-        encoder = create_encoder(self.encoder, dtype=self.dtype, ceil_pool=True, fc=fc, name="encoder")
+        encoder = self.make_encoder(output_stride=_DEEPEST, ceil_pool=True, fc=fc)
         # The first convolution pads one of these itself.
         around = (self.border - 1, self.border - 1)
         x = border(x, around, around)

@@ -5,7 +5,7 @@ Segmentation in Street Scenes. CVPR 2017. arXiv:1611.08323. Layout: TobyPDE/FRRN
 
 Particular about it: two streams. The residual stream stays at the image's resolution and is only ever added to; the
 pooling stream goes down and up again. A full-resolution residual unit pools the residual stream to the other's size,
-convolves both together twice, which is the pooling stream from there on, and adds a 1x1 projection of it, enlarged, to
+convolves both together twice, which is the pooling stream from there on, and adds a 1x1 projection of it, upsampled, to
 the residual stream.
 
 Held to, to the parameter (`tests/models/test_frrn.py`), TobyPDE/FRRN, the authors' Theano code:
@@ -14,7 +14,7 @@ Held to, to the parameter (`tests/models/test_frrn.py`), TobyPDE/FRRN, the autho
     b, 19 classes   24,755,699   24.8 M in the paper
 
 The port of meetshah1995/pytorch-semseg has 16,559,075: its units are not chained, its last level has half the channels.
-Differences: the enlargement of the pooling stream places pixel centres as `segjax.ops.resize` does (the paper says
+Differences: the upsampling of the pooling stream places pixel centres as `segjax.ops.resize` does (the paper says
 bilinear; Theano's keeps the first pixel in place), and normalisation adds 1e-5 to the variance rather than 1e-4.
 
 Accuracy, Cityscapes: 71.8 mean IoU (the paper's abstract).
@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
@@ -45,7 +45,7 @@ VARIANTS = {
 }
 
 
-class FRRN(Network):
+class FRRN(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 2^len(down) -> logits [B, H, W, K].
 
     Attributes:

@@ -4,7 +4,7 @@ Peng, Zhang, Yu, Luo, Sun. Large Kernel Matters: Improve Semantic Segmentation b
 2017. arXiv:1703.02719.
 
 What is particular: each stage of a ResNet is scored by a global convolution, a k x k kernel as two separable pairs, and
-refined by a residual block on the scores themselves (boundary refinement); scores are enlarged by two, added to the
+refined by a residual block on the scores themselves (boundary refinement); scores are upsampled by two, added to the
 finer ones and refined again, down to the image. k = 15 nearly covers the coarsest map of a 512x512 image.
 
 Held to these published layouts, to the parameter:
@@ -12,23 +12,20 @@ Held to these published layouts, to the parameter:
     resnet101-k7, 21 classes   43,725,972   zijundeng/pytorch-semantic-segmentation, its ResNet-152 replaced
     resnet152-k7, 21 classes   59,369,620   zijundeng/pytorch-semantic-segmentation
 
-GMACs of those at 512x512: 46.14 and 65.53. The enlargement is bilinear with aligned corners, as there; the paper's is a
+GMACs of those at 512x512: 46.14 and 65.53. The upsampling is bilinear with aligned corners, as there; the paper's is a
 transposed convolution. Its ResNet-152 with GCN and boundary refinement, trained on COCO too, has 82.2 mean IoU on VOC
 2012 test.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv, GlobalConv
 from segjax.ops.precision import widen
 from segjax.ops.resize import resize
@@ -62,48 +59,38 @@ class BoundaryRefinement(nn.Module):
         return x + Conv(x.shape[-1], 3, dtype=self.dtype, name="conv2")(y)
 
 
-class GCN(Network):
+class GCN(EncoderNetwork):
     """GCN. Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 2, 4, 8, 16 and 32.
-      encoder_options: its fields that differ from its defaults.
+      encoder: with stages at strides 2, 4, 8, 16 and 32.
       kernel_size: k of every global convolution, odd.
     """
 
     encoder: str = "resnet152"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kernel_size: int = 15
-
-    @property
-    def stride(self) -> int:
-        return 32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage or a field asked for; for an even kernel size.
         """
-        self.check_input(images)
-        encoder = create_encoder(
-            self.encoder, 32, self.dtype, stages=(2, 4, 8, 16, 32), **self.encoder_options, name="encoder"
-        )
-        features = encoder(images, train)
+        stages = self.stages(images, (2, 4, 8, 16, 32), train)
 
         def refine(x: jax.Array, name: str) -> jax.Array:
             return BoundaryRefinement(self.dtype, name=name)(x)
 
         def score(stride: int) -> jax.Array:
             conv = GlobalConv(self.num_classes, self.kernel_size, self.dtype, name=f"global_{stride}")
-            return refine(conv(features[stride]), f"refine_{stride}")
+            return refine(conv(stages[stride]), f"refine_{stride}")
 
         x = score(32)
         for stride in (16, 8, 4):
             finer = score(stride)
             x = refine(resize(x, finer.shape[1:3], align_corners=True) + finer, f"refine_sum_{stride}")
-        x = refine(resize(x, features[2].shape[1:3], align_corners=True), "refine_2")
+        x = refine(resize(x, stages[2].shape[1:3], align_corners=True), "refine_2")
         return self.outputs(refine(resize(widen(x), images.shape[1:3], align_corners=True), "refine_1"))
 
 

@@ -5,8 +5,8 @@ High-Resolution Representations for Labeling Pixels and Regions. 2019. arXiv:190
 arXiv:1908.07919, sections 3.3 and 5.
 
 Particular about it: four resolutions from 1/4 to 1/32 side by side from early on, each fed by all others after every
-few blocks (`segjax/models/encoders/hrnet.py`); the head enlarges them all to 1/4, joins them and classifies through two
-1x1 convolutions.
+few blocks (`segjax/models/encoders/hrnet.py`); the head upsamples them all to 1/4, joins them and classifies by two 1x1
+convolutions.
 
 Held to, to the parameter (`tests/models/test_hrnet.py`):
 
@@ -28,8 +28,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
 from segjax.nn.join import JoinNorm
 
@@ -47,11 +46,11 @@ VARIANTS = {
 }
 
 
-class HRNetV2(Network):
+class HRNetV2(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: an HRNet of `segjax.models.encoders.ENCODERS`.
+      encoder: an HRNet.
       conv_bias: a bias in the head's first convolution, before the normalisation.
       kernel_size: of the classifier; 1 in all published configurations, 3 possible in the authors' code.
       align_corners: of every resize.
@@ -62,16 +61,11 @@ class HRNetV2(Network):
     kernel_size: int = 1
     align_corners: bool = True
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         self.check_input(images)
-        encoder = create_encoder(self.encoder, dtype=self.dtype, align_corners=self.align_corners, name="encoder")
-        features = encoder(images, train)
-        branches = [features[stride] for stride in sorted(features)]
+        stages = self.make_encoder(align_corners=self.align_corners)(images, train)
+        branches = [stages[stride] for stride in sorted(stages)]
         width = sum(x.shape[-1] for x in branches)
         x = JoinNorm(width, self.conv_bias, self.align_corners, self.dtype, name="join")(branches, train)
         logits = Conv(self.num_classes, self.kernel_size, dtype=self.dtype, name="classifier")(x)

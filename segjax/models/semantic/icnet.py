@@ -6,7 +6,7 @@ arXiv:1704.08545.
 What is particular: a cascade of three resolutions. The image at half size runs through the first stages of a ResNet-50
 of half the width; there (stride 16) the features are halved once more, and the heavy stages, dilated, and the summed
 pyramid pooling run at a quarter of the image's resolution (stride 32). The full image sees three convolutions. Cascade
-feature fusion enlarges the coarser branch by two and adds the finer one, twice. In training each coarser branch is
+feature fusion upsamples the coarser branch by two and adds the finer one, twice. In training each coarser branch is
 scored as well (cascade label guidance, section 3.4); hellochick/ICNet-tensorflow weighs them by 0.16 at stride 16, 0.4
 at stride 8, 1 at stride 4.
 
@@ -27,7 +27,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.models.encoders.resnet import Bottleneck
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.adaptive_pool import adaptive_avg_pool
@@ -43,7 +43,7 @@ VARIANTS = {
 }
 
 
-class ICNet(Network):
+class ICNet(ImageNetwork):
     """ICNet. Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K]; in training auxiliary logits of the
     branches at strides 8 and 16.
 
@@ -69,7 +69,7 @@ class ICNet(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`."""
+        """See `ImageNetwork`."""
         self.check_input(images)
         full = images.astype(self.dtype)
 
@@ -87,7 +87,7 @@ class ICNet(Network):
         scores = []
         for stride, branch in ((16, medium), (8, high)):
             low = _scale(low, 2)
-            if train or self.is_initializing():
+            if self.auxiliary_runs(train):
                 scores.append(self._classify(low, f"classifier_{stride}"))
             low = ConvNorm(self.features, 3, rate=2, act=None, dtype=self.dtype, name=f"coarse_{stride}")(low, train)
             low = low + ConvNorm(self.features, 1, act=None, dtype=self.dtype, name=f"fine_{stride}")(branch, train)

@@ -21,8 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import ConvNorm, UpConv
 from segjax.nn.norm import BatchNorm
 from segjax.ops.pooling import max_pool
@@ -69,34 +68,28 @@ class DecoderBlock(nn.Module):
         return ConvNorm(self.features, 1, dtype=self.dtype, name="expand")(x, train)
 
 
-class LinkNet(Network):
+class LinkNet(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a ResNet of `segjax.models.encoders.ENCODERS`.
+      encoder: a ResNet.
       features: channels of the last two convolutions.
     """
 
     encoder: str = "resnet18"
     features: int = 32
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
-          ModelError: for an unknown encoder, or one that lacks a stage.
+          ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(self.encoder, dtype=self.dtype, stages=(2, 4, 8, 16, 32), name="encoder")
-        stages = encoder(images, train)
+        stages = self.stages(images, (2, 4, 8, 16, 32), train)
         x = stages[32]
         for i, stride in ((4, 16), (3, 8), (2, 4)):
-            block = DecoderBlock(encoder.channels[stride], dtype=self.dtype, name=f"decoder{i}")
+            block = DecoderBlock(stages[stride].shape[-1], dtype=self.dtype, name=f"decoder{i}")
             x = stages[stride] + block(x, train)
         start = max_pool(stages[2], 3, 2, padding=1)
         x = start + DecoderBlock(start.shape[-1], 1, self.dtype, name="decoder1")(x, train)

@@ -31,8 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.nn.head import FCNHead
 from segjax.ops.join import concatenated
@@ -42,7 +41,7 @@ PAPER = "Yuan, Chen, Wang. Object-Contextual Representations. ECCV 2020. arXiv:1
 
 INPUT = (512, 1024, 19)
 
-_RESNET = dict(output_stride=8, stem="wide")
+_RESNET = dict(joined_stages=False, output_stride=8, encoder_options=dict(stem="wide"))
 
 VARIANTS = {
     "hrnet-w48": dict(),
@@ -81,13 +80,14 @@ class _ObjectAttention(nn.Module):
         return ConvNorm(x.shape[-1], 1, dtype=self.dtype, name="out")(context, train)
 
 
-class OCRNet(Network):
+class OCRNet(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of the stride -> logits [B, H, W, K]; the soft regions in training too.
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS`: an HRNet, or one with stages at strides 16 and 32.
+      joined_stages: pixels and regions are computed from all stages of the encoder, joined at stride 4, as the
+        authors do with HRNet; else pixels from the stage at stride 32 and regions from that at 16.
       output_stride: of the encoder: 32 for HRNet, else 8 or 16.
-      stem, multi_grid, ceil_pool: of a ResNet, see there.
+      encoder_options: such as a ResNet's stem, multi_grid or ceil_pool.
       features: channels of pixels and objects.
       key_features: channels in which pixels and objects are compared.
       dropout: probability that a channel of the result is dropped.
@@ -96,10 +96,8 @@ class OCRNet(Network):
     """
 
     encoder: str = "hrnet_w48"
+    joined_stages: bool = True
     output_stride: int = 32
-    stem: str = ""
-    multi_grid: tuple[int, ...] = ()
-    ceil_pool: bool = False
     features: int = 512
     key_features: int = 256
     dropout: float = 0.05
@@ -126,19 +124,16 @@ class OCRNet(Network):
         """[B, h, w, features] and the scores of the soft regions [B, h, w, K]."""
         fields = {"use_bias": self.conv_bias, "dtype": self.dtype}
         pixels = ConvNorm(self.features, 3, **fields, name="pixels")
-        if self.encoder.startswith("hrnet"):
-            own = {"output_stride": self.output_stride, "align_corners": self.align_corners}
-            features = create_encoder(self.encoder, dtype=self.dtype, **own, name="encoder")(images, train)
-            x = concatenated([features[stride] for stride in sorted(features)], self.align_corners)
+        if self.joined_stages:
+            stages = self.make_encoder(align_corners=self.align_corners)(images, train)
+            x = concatenated([stages[stride] for stride in sorted(stages)], self.align_corners)
             regions = ConvNorm(x.shape[-1], 1, **fields, name="regions_conv")(x, train)
             return pixels(x, train), Conv(self.num_classes, 1, dtype=self.dtype, name="regions")(regions)
         if self.conv_bias:
-            raise ModelError("conv_bias=True is the authors' HRNet layout: leave it out with another encoder.")
-        own = {key: value for key in ("stem", "multi_grid", "ceil_pool") if (value := getattr(self, key))}
-        encoder = create_encoder(self.encoder, self.output_stride, self.dtype, stages=(16, 32), **own, name="encoder")
-        features = encoder(images, train)
+            raise ModelError("conv_bias=True is the authors' HRNet layout: leave it out with joined_stages=False.")
+        stages = self.stages(images, (16, 32), train)
         head = FCNHead(self.num_classes, self.features, self.dropout, dtype=self.dtype, name="regions")
-        return pixels(features[32], train), head(features[16], train)
+        return pixels(stages[32], train), head(stages[16], train)
 
 
 def _objects(x: jax.Array, regions: jax.Array) -> jax.Array:

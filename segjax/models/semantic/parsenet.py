@@ -22,10 +22,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
-from segjax.nn.head import enlarge_from_grid
+from segjax.nn.head import upsample_from_grid
 from segjax.ops.pooling import global_avg_pool
 from segjax.ops.precision import widen
 
@@ -59,11 +58,11 @@ class UnitLength(nn.Module):
         return (x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-10) * scale).astype(self.dtype)
 
 
-class ParseNet(Network):
+class ParseNet(EncoderNetwork):
     """Images [B, H, W, C] of any size -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a VGG of `segjax.models.encoders.ENCODERS`.
+      encoder: a VGG.
       fc_features: channels of fc6 and fc7.
       fc_rate: of fc6, a 3x3 convolution.
       context: join the features' mean; without it there are no factors either.
@@ -76,20 +75,24 @@ class ParseNet(Network):
     context: bool = True
     dropout: float = 0.5
 
+    @property
+    def stride(self) -> int:
+        return 1
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
         self.check_input(images)
         fc = dict(features=self.fc_features, kernel_size=3, rate=self.fc_rate, dropout=self.dropout)
-        encoder = create_encoder(self.encoder, _STRIDE, self.dtype, window=3, fc=fc, name="encoder")
+        encoder = self.make_encoder(output_stride=_STRIDE, window=3, fc=fc)
         x = encoder(images.astype(self.dtype), train)[32]
         fields = dict(dtype=self.dtype, kernel_init=nn.initializers.normal(0.01))
         score = Conv(self.num_classes, 1, **fields, name="score")
         if not self.context:
-            return self.outputs(enlarge_from_grid(score(x), _STRIDE, images.shape[1:3]))
+            return self.outputs(upsample_from_grid(score(x), _STRIDE, images.shape[1:3]))
         context = UnitLength(dtype=self.dtype, name="context_length")(global_avg_pool(x))
         scores = score(UnitLength(dtype=self.dtype, name="length")(x))
         scores = scores + Conv(self.num_classes, 1, use_bias=False, **fields, name="context_score")(context)
-        return self.outputs(enlarge_from_grid(scores, _STRIDE, images.shape[1:3]))
+        return self.outputs(upsample_from_grid(scores, _STRIDE, images.shape[1:3]))
 
 
 MODEL = ParseNet

@@ -3,7 +3,7 @@
 Zhao, Shi, Qi, Wang, Jia. Pyramid Scene Parsing Network. CVPR 2017. arXiv:1612.01105.
 
 What is particular: the last stage of a ResNet at output stride 8 is pooled to 1x1, 2x2, 3x3 and 6x6 regions; each goes
-through a 1x1 convolution to 512 channels, is enlarged and joined to the stage itself (figure 3), and a 3x3 convolution
+through a 1x1 convolution to 512 channels, is upsampled and joined to the stage itself (figure 3), and a 3x3 convolution
 of 512 channels and a classifier follow. A second classifier on the stage before, with weight 0.4, helps training
 (section 4).
 
@@ -22,21 +22,18 @@ Held to these published layouts, to the parameter, auxiliary head included:
 GMACs: resnet101, 150 classes, 473x473: 230.06; resnet50-mmseg, 512x1024: 356.59. Published accuracy, one scale
 (hszhao/semseg): resnet101 43.10 mean IoU on ADE20K val, 78.63 on Cityscapes val.
 
-The author's code takes sides 8 n + 1, so that the enlargement of 8 keeps the corners; we take 8 n and enlarge to the
+The author's code takes sides 8 n + 1, so that the upsampling of 8 keeps the corners; we take 8 n and upsample to the
 image's size with the corners aligned, which is the same function of the features.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import PyramidPooling
 from segjax.nn.head import FCNHead
 
@@ -60,13 +57,12 @@ VARIANTS = {
 }
 
 
-class PSPNet(Network):
+class PSPNet(EncoderNetwork):
     """PSPNet. Images [B, H, W, C], H and W multiples of the output stride -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 16 and 32.
-      encoder_options: its fields that differ from its defaults; the author's ResNet has a wide stem and dilates the
-        first block of a stage like the others.
+      encoder: with stages at strides 16 and 32.
+      encoder_options: the author's ResNet has a wide stem and dilates the first block of a stage like the others.
       output_stride: of the encoder.
       bins: of each level of the pyramid, on a side.
       bin_features: channels of each level.
@@ -77,7 +73,6 @@ class PSPNet(Network):
     """
 
     encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     output_stride: int = 8
     bins: tuple[int, ...] = (1, 2, 3, 6)
     bin_features: int = 512
@@ -92,25 +87,19 @@ class PSPNet(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage, the output stride or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(
-            self.encoder, self.output_stride, self.dtype, stages=(16, 32), **self.encoder_options, name="encoder"
-        )
-        features = encoder(images, train)
+        stages = self.stages(images, (16, 32), train)
 
-        def classify(x: jax.Array, channels: int, name: str) -> jax.Array:
-            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
+        def head(channels: int, name: str) -> FCNHead:
+            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)
 
         pyramid = PyramidPooling(self.bin_features, self.bins, self.align_corners, self.dtype, name="pyramid")
-        logits = classify(pyramid(features[32], train), self.features, "head")
-        aux = ()
-        if self.aux_features and (train or self.is_initializing()):
-            aux = (classify(features[16], self.aux_features, "aux_head"),)
+        logits = head(self.features, "head")(pyramid(stages[32], train), train)
+        aux = self.auxiliary(head(self.aux_features, "aux_head"), stages[16], train) if self.aux_features else ()
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
 

@@ -14,7 +14,7 @@ Held to, to the parameter (`tests/models/test_refinenet.py`), 21 classes:
     lw-resnet101    46,349,653   DrSleep/light-weight-refinenet, the authors'
     lw-resnet50     27,357,525   DrSleep/light-weight-refinenet
 
-As in that code, there are three residual units behind each pooling chain, and the logits are enlarged from 1/4.
+As in that code, there are three residual units behind each pooling chain, and the logits are upsampled from 1/4.
 
 Accuracy, VOC 2012: the paper 83.4 mean IoU on test; on val, one scale, resnet101 80.5, lw-resnet50 78.5 and
 lw-resnet101 80.3 (the READMEs of those repositories).
@@ -27,8 +27,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
@@ -81,11 +80,11 @@ class _PoolingChain(nn.Module):
         return x
 
 
-class RefineNet(Network):
+class RefineNet(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 4, 8, 16 and 32.
+      encoder: with stages at strides 4, 8, 16 and 32.
       features: channels of the blocks, from the coarsest to the finest.
       units: residual units before and behind the pooling chain of each block.
       pools: of each chain.
@@ -100,15 +99,10 @@ class RefineNet(Network):
     kernel_size: int = 3
     dropout: float = 0.5
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        self.check_input(images)
         strides = (32, 16, 8, 4)
-        stages = create_encoder(self.encoder, dtype=self.dtype, stages=strides, name="encoder")(images, train)
+        stages = self.stages(images, strides, train)
         coarser = None
         for i, stride in enumerate(strides, start=1):
             stage = stages[stride]
@@ -124,7 +118,7 @@ class RefineNet(Network):
         """A RefineNet block: a stage of the encoder and the coarser block's result -> the stage's size, features[i-1].
 
         Both paths are brought to the same channels before their sum (figure 3): the coarser one is projected before
-        it is enlarged, which gives the same and costs a quarter.
+        it is upsampled, which gives the same and costs a quarter.
         """
         x = self._conv(self.features[i - 1], f"reduce{i}")(stage)
         x = self._units(self.units[0], f"adapt{i}")(x)

@@ -4,7 +4,7 @@ Xie, Wang, Yu, Anandkumar, Alvarez, Luo. SegFormer: Simple and Efficient Design 
 Transformers. NeurIPS 2021. arXiv:2105.15203.
 
 What is particular: a hierarchical transformer without position embedding (`segjax/models/encoders/mit.py`), and a
-decoder of dense layers alone: the four stages projected to as many channels each, enlarged to stride 4, concatenated,
+decoder of dense layers alone: the four stages projected to as many channels each, upsampled to stride 4, concatenated,
 mixed by one 1x1 convolution, classified (equation 4).
 
 Held to NVlabs/SegFormer, to the parameter. Its own counts include a classifier that never runs (`decode_head.conv_seg`,
@@ -23,8 +23,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.conv import Conv
 from segjax.nn.join import JoinNorm
 from segjax.nn.transformer import Dense
@@ -39,43 +38,35 @@ VARIANTS = {
     "b3": dict(encoder="mit_b3"),
     "b4": dict(encoder="mit_b4"),
     "b5": dict(encoder="mit_b5"),
-    "test": dict(encoder="mit_test", features=8, drop_path=0.0, dropout=0.0),
+    "test": dict(encoder="mit_test", features=8, dropout=0.0),
 }
 # A key's bias moves all scores of a query alike; what is added to a stage is removed by the decoder's normalisation.
 ZERO_GRADIENT = {"test": r"/attention/key/bias$|^stage\d+/bias$|^encoder/stage4_norm/bias$"}
 
 
-class SegFormer(Network):
+class SegFormer(EncoderNetwork):
     """Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 4, 8, 16 and 32 and a field
-        `drop_path`.
+      encoder: with stages at strides 4, 8, 16 and 32.
+      encoder_options: such as the stochastic depth, `MiT.drop_path`.
       features: channels of the decoder.
-      drop_path: stochastic depth of the encoder's last block, see `MiT.drop_path`.
       dropout: probability with which a channel is dropped before the classifier, image by image.
     """
 
     encoder: str = "mit_b0"
     features: int = 768
-    drop_path: float = 0.1
     dropout: float = 0.1
-
-    @property
-    def stride(self) -> int:
-        return 32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
-          ModelError: for an unknown encoder, or one that lacks a stage.
+          ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
-        self.check_input(images)
         strides = (32, 16, 8, 4)
-        fields = {"stages": strides, "drop_path": self.drop_path, "name": "encoder"}
-        stages = create_encoder(self.encoder, dtype=self.dtype, **fields)(images, train)
+        stages = self.stages(images, strides, train)
         projected = [Dense(self.features, dtype=self.dtype, name=f"stage{s}")(stages[s]) for s in strides]
         x = JoinNorm(self.features, dtype=self.dtype, name="fuse")(projected, train)
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)

@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.models.encoders.vgg import VGG, ConvStack
 from segjax.nn.conv import Conv
 from segjax.ops.pooling import max_pool_argmax
@@ -59,7 +59,7 @@ ZERO_GRADIENT = {"caffe": r"/conv\d/conv/bias$"}
 """By variant, the parameters (a pattern on their path) that no training loss can move, and why: see above."""
 
 
-class SegNet(Network):
+class SegNet(ImageNetwork):
     """SegNet.
 
     Attributes:
@@ -85,7 +85,7 @@ class SegNet(Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, sample: bool = False) -> dict:
-        """See `Network`. With `sample`, dropout is active though `train` is false: one Monte Carlo sample.
+        """See `ImageNetwork`. With `sample`, dropout is active though `train` is false: one Monte Carlo sample.
 
         Raises:
           ModelError: `sample` of a network without dropout; channels other than `in_channels`.

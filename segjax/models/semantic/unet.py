@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError, SizeError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import Conv, ConvNorm, UpConv
 from segjax.ops.border import crop, mirror
 from segjax.ops.pooling import max_pool
@@ -40,7 +40,7 @@ VARIANTS = {
 }
 
 
-class UNet(Network):
+class UNet(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 2^depth -> logits [B, H, W, K].
 
     With `padding="valid"` and `mirror=False` H and W may be other sizes and the logits are smaller by the border that

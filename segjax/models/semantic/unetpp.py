@@ -3,13 +3,13 @@
 Zhou, Siddiquee, Tajbakhsh, Liang. UNet++: A Nested U-Net Architecture for Medical Image Segmentation. DLMIA 2018.
 arXiv:1807.10165.
 
-What is particular: node (i, j) of level i and column j takes the nodes (i, 0) ... (i, j-1) and the enlarged node
+What is particular: node (i, j) of level i and column j takes the nodes (i, 0) ... (i, j-1) and the upsampled node
 (i+1, j-1); column 0 is the encoder. Every node (0, j) is as fine as the image, so that each can have a classifier
 (deep supervision), and a network cut after column j is a whole U-Net++ of depth j (pruning).
 
 Held to 4uiiurz1/pytorch-nested-unet, `NestedUNet`, to the parameter: 9,163,329 at 1 class without deep supervision
 (variant "plain", 4.85 GMACs at 96x96), 33 more for each of the three further classifiers with it. Its convolutions have
-biases although normalisations follow, and its enlargements are bilinear with aligned corners, where the paper has
+biases although normalisations follow, and its upsampling is bilinear with aligned corners, where the paper has
 transposed convolutions and 9.04M.
 """
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.core.errors import ModelError
-from segjax.models.base import Network
+from segjax.models.base import ImageNetwork
 from segjax.nn.conv import Conv, ConvNorm
 from segjax.ops.pooling import max_pool
 from segjax.ops.resize import resize
@@ -50,7 +50,7 @@ class DoubleConv(nn.Module):
         return x
 
 
-class UNetPlusPlus(Network):
+class UNetPlusPlus(ImageNetwork):
     """Images [B, H, W, C], H and W multiples of 2^(levels - 1) -> logits [B, H, W, K].
 
     Attributes:

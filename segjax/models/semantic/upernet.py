@@ -3,7 +3,7 @@
 Xiao, Liu, Zhou, Jiang, Sun. Unified Perceptual Parsing for Scene Understanding. ECCV 2018. arXiv:1807.10221.
 
 What is particular: no atrous convolution. The encoder's last stage goes through pyramid pooling; its result descends a
-feature pyramid (1x1 lateral convolutions, sums, a 3x3 convolution a level), and the four levels, enlarged to the
+feature pyramid (1x1 lateral convolutions, sums, a 3x3 convolution a level), and the four levels, upsampled to the
 finest, are joined by a 3x3 convolution (figure 4). Of the paper's heads this is the one for objects, which is the
 semantic segmentation network everyone calls UPerNet.
 
@@ -15,7 +15,7 @@ Held to these published layouts, to the parameter:
     resnet50-mmseg, 150 classes    66,516,108   mmsegmentation
     resnet101-mmseg, 150 classes   85,508,236   mmsegmentation
 
-The authors enlarge the pooled bins before their 1x1 convolution, mmsegmentation after it, as PSPNet does.
+The authors upsample the pooled bins before their 1x1 convolution, mmsegmentation after it, as PSPNet does.
 
 GMACs at 512x512 and 150 classes: resnet50 244.71, resnet101 264.10; resnet50-mmseg 237.86. The authors'
 code reaches 40.44 mean IoU on ADE20K val with resnet50, one scale.
@@ -23,15 +23,13 @@ code reaches 40.44 mean IoU on ADE20K val with resnet50, one scale.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from segjax.models.base import Network
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.context import PyramidPooling
 from segjax.nn.conv import ConvNorm
 from segjax.nn.head import FCNHead
@@ -53,22 +51,20 @@ VARIANTS = {
 }
 
 
-class UPerNet(Network):
+class UPerNet(EncoderNetwork):
     """UPerNet. Images [B, H, W, C], H and W multiples of 32 -> logits [B, H, W, K].
 
     Attributes:
-      encoder: a name of `segjax.models.encoders.ENCODERS` with stages at strides 4, 8, 16 and 32.
-      encoder_options: its fields that differ from its defaults.
+      encoder: with stages at strides 4, 8, 16 and 32.
       bins: of each level of the pyramid pooling, on a side.
       features: channels of the pyramid pooling's levels, of the feature pyramid and before the classifier.
-      resize_first: the pooled bins are enlarged before their convolution.
+      resize_first: the pooled bins are upsampled before their convolution.
       align_corners: of every resize.
       dropout: of whole channels, before each classifier.
       aux_features: channels of the auxiliary head on the stage at stride 16, for training only; 0 for none.
     """
 
     encoder: str = "resnet50"
-    encoder_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     bins: tuple[int, ...] = (1, 2, 3, 6)
     features: int = 512
     resize_first: bool = False
@@ -76,30 +72,20 @@ class UPerNet(Network):
     dropout: float = 0.1
     aux_features: int = 0
 
-    @property
-    def stride(self) -> int:
-        return 32
-
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, Any]:
-        """See `Network`.
+        """See `ImageNetwork`.
 
         Raises:
           ModelError: for an unknown encoder, or one that lacks a stage or a field asked for.
         """
-        self.check_input(images)
-        encoder = create_encoder(
-            self.encoder, 32, self.dtype, stages=(4, 8, 16, 32), **self.encoder_options, name="encoder"
-        )
-        features = encoder(images, train)
+        stages = self.stages(images, (4, 8, 16, 32), train)
 
-        def classify(x: jax.Array, channels: int, name: str) -> jax.Array:
-            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)(x, train)
+        def head(channels: int, name: str) -> FCNHead:
+            return FCNHead(self.num_classes, channels, self.dropout, dtype=self.dtype, name=name)
 
-        logits = classify(self._pyramid(features, train), self.features, "head")
-        aux = ()
-        if self.aux_features and (train or self.is_initializing()):
-            aux = (classify(features[16], self.aux_features, "aux_head"),)
+        logits = head(self.features, "head")(self._pyramid(stages, train), train)
+        aux = self.auxiliary(head(self.aux_features, "aux_head"), stages[16], train) if self.aux_features else ()
         return self.outputs(logits, aux, size=images.shape[1:3], align_corners=self.align_corners)
 
     def _pyramid(self, features: Mapping[int, jax.Array], train: bool) -> jax.Array:
