@@ -37,12 +37,15 @@ BORDER_LOGITS = "border_logits"  # the same, [B, H, W, N]: N logits of "classes 
 RPN_LOGITS = "rpn_logits"  # float32 [B, A]
 RPN_DELTAS = "rpn_deltas"  # float32 [B, A, 4]
 ANCHORS = "anchors"  # float32 [A, 4]
-ROI_BOX = "roi_box"  # float32 [B, S, 4]
-ROI_ROLE = "roi_role"  # int8 [B, S], 1 foreground, 0 background, -1 not sampled (train only)
+ROI_BOX = "roi_box"  # float32 [B, S, 4]; in evaluation all proposals
+ROI_ROLE = "roi_role"  # int8 [B, S], 1 foreground (train only), 0 background, -1 no region
 ROI_MATCH = "roi_match"  # int32 [B, S], slot of the instance (train only)
 BOX_LOGITS = "box_logits"  # float32 [B, S, K + 1], background last
 BOX_DELTAS = "box_deltas"  # float32 [B, S, K, 4]
-MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]
+MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]; in evaluation of the D boxes detected
+DETECTED = (
+    "detected"  # {"box": float32 [B, D, 4], "class": int32 [B, D], "score": float32 [B, D], "valid": bool [B, D]}
+)
 # Centres and offsets:
 CENTER = "center"  # float32 [B, h, w, 1]
 OFFSET = "offset"  # float32 [B, h, w, 2]

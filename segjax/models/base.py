@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -32,11 +32,14 @@ class Network(nn.Module):
       num_classes: K.
       in_channels: C.
       dtype: of the arithmetic, float32 or bfloat16.
+      rows_split: whether an image's rows may be on several devices (`config.parallel.spatial`).
     """
 
     num_classes: int
     in_channels: int = 3
     dtype: Any = jnp.float32
+
+    rows_split: ClassVar[bool] = True
 
     @property
     def stride(self) -> int:

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from segjax.core.config import Config
+from segjax.core.errors import ConfigError
 from segjax.parallel.replicated import AXIS, over_batch, pmapped, to_replicas
 from segjax.parallel.sharding import check_rules, replicated
 from segjax.parallel.transfer import to_global
@@ -63,7 +64,15 @@ def make_program(
       variables: the network's, or their shapes.
       mesh: of the run, or of a topology that is not there.
       steps: of the whole run, for the schedule.
+
+    Raises:
+      ConfigError: rows split over devices, for a network that takes whole images.
     """
+    if config.parallel.spatial > 1 and not getattr(model, "rows_split", True):
+        raise ConfigError(
+            f"config.parallel.spatial: {config.parallel.spatial}, but {config.model.name} takes images whole; set it "
+            "to 1, and spread the batch."
+        )
     pmap, written_out = config.parallel.backend == "pmap", config.parallel.gradients != "auto"
     axis = AXIS if pmap or written_out else None
     step, tx = make_step(
