@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.models.base import Network
 from segjax.nn.conv import UpConv
 from segjax.ops.formulation import TABLE, formulations
 
