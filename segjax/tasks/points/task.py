@@ -17,7 +17,8 @@ from segjax.core.config import Config
 from segjax.core.errors import ConfigError
 from segjax.core.fields import Fields, make_field
 from segjax.core.schema import CATEGORY, IGNORE, LOGITS, PART, POINT_VALID, POINTS, TRANSFORM, VALID, DatasetInfo
-from segjax.losses import Loss, get_loss
+from segjax.losses import get_loss
+from segjax.losses.base import Loss
 from segjax.metrics.base import Metric
 from segjax.metrics.part_iou import PartIoU
 from segjax.tasks.base import Batch, MetricState, Outputs, Task, Transform

@@ -209,7 +209,7 @@ def test_more_classes_than_labels_hold(tmp_path, capsys) -> None:
         (b"[" * 100_000, "broken JSON"),
         (b'{"images": ' + b"1" * 5000 + b"}", "broken JSON"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8 text"),
-        (gzip.compress(b"{}"), "gzip-compressed, not a text file; unpack it"),
+        (gzip.compress(b"{}", mtime=0), "gzip-compressed, not a text file; unpack it"),
         (b"PK\x03\x04abc", "a zip archive, not a text file; unpack it"),
         (b"<annotations/>", "not JSON; it looks like XML"),
         (b'{"shapes": []}', "it looks like a labelme file (--from labelme)"),

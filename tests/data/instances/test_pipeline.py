@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from coco_sets import SIZE, make_coco
 
-from segjax.core.config import Augment, Data
+from segjax.core.config import Data
 from segjax.core.errors import DataError
 from segjax.core.fields import make_field
 from segjax.data.augment import make_train_transform
 from segjax.data.dataset import open_dataset
+from segjax.data.options import Augment
 from segjax.data.pipeline import eval_batches, train_batches
 
 SLOTS = 4
