@@ -2,7 +2,8 @@
 
     segjax train --config=configs/quickstart_points.py
 
-Clouds have up to 1,024 points, of which a step sees 512; evaluation sees all.
+Clouds have up to 1,024 points, of which a step sees 512; evaluation sees all. Mean IoU over the 100 test clouds: 0.960
+(benchmarks/results/quickstart_points.json).
 """
 
 from ml_collections import ConfigDict

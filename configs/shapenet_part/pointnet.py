@@ -5,7 +5,8 @@
 
 The paper has 83.7 mean IoU over shapes (table 2); on the whole set this config has not been run. `caps` is for the few
 shapes of one category, the five caps of the val split for training and the eight of the test split for the score: a
-small network with normals. Its mean IoU: benchmarks/results/pointnet_caps.json.
+small network with normals. Its mean IoU, over shapes: 0.864, 0.844, 0.865 from three seeds, in under 0.9 minutes of
+CPU time each (benchmarks/results/pointnet_caps.json).
 """
 
 from ml_collections import ConfigDict

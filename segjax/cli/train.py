@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> int:
     from segjax.cli import scoring
     from segjax.cli.assembly import build
-    from segjax.core.errors import EXIT_RESUME
+    from segjax.core.errors import EXIT_RESUME, ConfigError
     from segjax.data.dataset import open_dataset
     from segjax.parallel.transfer import check_batch_size
     from segjax.training.loop import train
@@ -56,6 +56,9 @@ def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> i
         dataset.require_labels(name)
     run = build(config, dataset)
     check_batch_size(config.train.batch_size, run.mesh, accumulate=config.train.accumulate)
+    task, best = run.task, config.checkpoint.best
+    if best not in task.metric_result(task.metric_init()):  # which only the first evaluation would find
+        raise ConfigError(f"config.checkpoint.best: the task {task.name!r} has no score {best!r}; set {task.score!r}.")
 
     # --- Train, scoring the validation split on the way.
     scorer = scoring.Scorer(run, on_batch=lambda images: watchdog.at(doing="evaluation"))

@@ -137,3 +137,10 @@ def test_data_shows_and_checks_clouds(tmp_path: Path, capsys):
     assert "train: 1 clouds of 3 to 3 points" in shown
     assert "train_b.npz: part 9 is none of a cap's" in shown
     assert main(["data", "prepare", "clouds"]) == 2
+
+
+def test_a_score_of_another_task_is_named_before_training(config: Path, tmp_path: Path, capsys):
+    argv = ["train", f"--config={config}", f"--workdir={tmp_path}/run", "--config.checkpoint.best=miou"]
+    assert main(argv) == 2
+    assert "no score 'miou'; set 'instance_miou'" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints").exists()
