@@ -80,6 +80,7 @@ class Data:
 class Augment:
     flip: bool = option(True, "mirror left to right with probability 1/2")
     scale: tuple[float, float] = option((1.0, 1.0), "range of the random zoom, log-uniform; 0.5 shows twice the view")
+    fit: bool = option(False, "scale 1 fits the image into the crop (large-scale jitter), and shrinking is smooth")
     brightness: float = option(0.0, "largest relative change of brightness", minimum=0)
     contrast: float = option(0.0, "largest relative change of contrast", minimum=0)
     saturation: float = option(0.0, "largest relative change of saturation (three channels)", minimum=0)
@@ -149,9 +150,7 @@ class CRF:
 
     enabled: bool = option(False, "refine the network's probabilities over the image before the labels are taken")
     theta_alpha: float = option(80.0, "appearance kernel: standard deviation in pixels")
-    theta_beta: float | tuple[float, ...] = option(
-        13.0, "and in units of the stored image; one number, or one a channel"
-    )
+    theta_beta: float | tuple[float, ...] = option(13.0, "and in units of the stored image; or one number a channel")
     theta_gamma: float = option(3.0, "smoothness kernel: standard deviation in pixels")
     w_bilateral: float = option(10.0, "weight of the appearance kernel", minimum=0)
     w_spatial: float = option(3.0, "weight of the smoothness kernel", minimum=0)
