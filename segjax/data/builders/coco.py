@@ -155,6 +155,8 @@ def _read(file: Path, images: Path, kind: str) -> _Part:
         for place, ident in enumerate(categories)
         if kind == INSTANCE or any(one.get("id") == ident and one.get("isthing") for one in content["categories"])
     )
+    if not things:
+        raise DataError(f"{file}: no category is a thing; set isthing to 1 for those that have instances.")
     problems: list[Problem] = []
     entries = _entries(content["images"], file, images, problems)
     annotations = _by_image(content["annotations"], content["images"], file, kind, problems)

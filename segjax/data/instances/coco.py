@@ -46,7 +46,7 @@ class CocoReader:
         areas: dict[int, float] = {}
         boxes: dict[int, tuple[float, float, float, float]] = {}
         for annotation in self.annotations:
-            tally, name = Tally(), f"{self.file}: annotation {annotation.get('id')!r} ({self.image})"
+            tally, name = Tally(), f"{self.file}: annotation {rle.brief(annotation.get('id'))} ({self.image})"
             slot = len(masks)
             try:
                 classes_of = class_of(annotation, self.classes)
