@@ -259,6 +259,9 @@ def test_a_changed_list_is_prepared_anew_and_an_unchanged_one_is_not_read(tmp_pa
         ({"max_instances": 0}, "max_instances: 0 is not a number from 1"),
         ({"skip_bad": "yes"}, "skip_bad: 'yes' is neither"),
         ({"image": "x"}, "Did you mean 'images'"),
+        ({"images": 3}, "images: 3 is no folder's name"),
+        ({"images": "../x"}, "images: '../x' is no folder's name under the root"),
+        ({"annotations": ["instance", "panoptic"]}, "is not one of"),
     ],
 )
 def test_options(tmp_path, options, message: str) -> None:
