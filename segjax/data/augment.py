@@ -27,13 +27,20 @@ _MAXIMUM = {"uint8": 255.0, "uint16": 65535.0}
 
 
 def window_size(
-    crop_size: tuple[int, int], scale: tuple[float, float], largest: tuple[int, int] | None = None
+    crop_size: tuple[int, int], scale: tuple[float, float], largest: tuple[int, int] | None = None, fit: bool = False
 ) -> tuple[int, int]:
     """(height, width) of the window that the host cuts, so that every zoom of `scale` finds its view inside.
 
     The smallest zoom sees crop / scale[0] pixels. A window never exceeds the `largest` image: what lies beyond an
-    image is void, and is not worth sending.
+    image is void, and is not worth sending. With `fit` (`Augment.fit`) windows are whole images.
+
+    Raises:
+      ConfigError: `fit`, and nothing is known of the images.
     """
+    if fit and largest is None:
+        raise ConfigError("config.augment.fit: it shows whole images, whose size is not known here; set it to False.")
+    if fit:
+        return largest
     window = [math.ceil(side / min(1.0, scale[0])) for side in crop_size]
     if largest is not None:
         window = [min(side, limit) for side, limit in zip(window, largest)]
@@ -75,8 +82,8 @@ def make_train_transform(
         count, *window = batch[IMAGE].shape[:3]
         sizes = batch.get(SIZE, jnp.full((count, 2), jnp.asarray(window, jnp.int32)))
         mirror = jax.random.bernoulli(mirror_key, 0.5, (count,)) if augment.flip else None
-        if augment.scale != (1.0, 1.0) or tuple(window) != tuple(crop_size):
-            view = random_view(view_key, sizes, crop_size, augment.scale, mirror)
+        if augment.fit or augment.scale != (1.0, 1.0) or tuple(window) != tuple(crop_size):
+            view = random_view(view_key, sizes, crop_size, augment.scale, mirror, augment.fit)
         else:
             view = View(None, None, mirror, sizes)
         inside = view.inside(tuple(window))

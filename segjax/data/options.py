@@ -12,6 +12,7 @@ from segjax.core.options import option
 class Augment:
     flip: bool = option(True, "mirror left to right with probability 1/2")
     scale: tuple[float, float] = option((1.0, 1.0), "range of the random zoom, log-uniform; 0.5 shows twice the view")
+    fit: bool = option(False, "scale 1 fits the image into the crop (large-scale jitter), and shrinking is smooth")
     brightness: float = option(0.0, "largest relative change of brightness", minimum=0)
     contrast: float = option(0.0, "largest relative change of contrast", minimum=0)
     saturation: float = option(0.0, "largest relative change of saturation (three channels)", minimum=0)

@@ -264,3 +264,39 @@ np.testing.assert_allclose(one["image"], many["image"], atol=1e-5)
     flags = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=flags)
     assert done.returncode == 0, done.stderr
+
+
+def test_smooth_shrinking_is_pillows():
+    """Views of whole images, of which one is smaller than its window, at two sizes; enlarging interpolates."""
+    from PIL import Image
+
+    from segjax.data.geometry import View
+
+    image = np.random.default_rng(0).uniform(0, 255, (2, 50, 64, 3)).astype(np.float32)
+    sizes = np.array([(50, 64), (33, 20)], np.int32)
+    for height, width in ((17, 16), (40, 30)):
+        rows = jnp.asarray((np.arange(height) + 0.5) * sizes[:, :1] / height, jnp.float32)
+        columns = jnp.asarray((np.arange(width) + 0.5) * sizes[:, 1:] / width, jnp.float32)
+        view = View(rows, columns[:, ::-1], None, jnp.asarray(sizes), smooth=True)  # mirrored
+        found = np.asarray(view.image(jnp.asarray(image)))[:, :, ::-1]
+        for one, shown, (h, w) in zip(image, found, sizes):
+            for channel in range(3):
+                band = Image.fromarray(one[:h, :w, channel])
+                expected = band.resize((width, height), Image.Resampling.BILINEAR)
+                np.testing.assert_allclose(shown[..., channel], np.asarray(expected), atol=1e-3)
+
+
+def test_large_scale_jitter_is_relative_to_the_crop():
+    """At scale 1 the longer side of every image, whatever its size, fills the crop; at 1/2 it fills half of it."""
+    batch = _batch(count=3, size=(48, 64), sizes=[(48, 64), (40, 20), (12, 12)])
+    for scale, sides in ((1.0, [(12, 16), (16, 8), (16, 16)]), (0.5, [(6, 8), (8, 4), (8, 8)])):
+        augment = Augment(fit=True, scale=(scale, scale))
+        out = _transform(augment, (16, 16))(jax.random.key(0), batch)
+        seen = np.asarray(out[LABEL]) != IGNORE
+        for index, (height, width) in enumerate(sides):
+            assert seen[index].any(1).sum() == pytest.approx(height, abs=1)
+            assert seen[index].any(0).sum() == pytest.approx(width, abs=1)
+            assert np.all(np.abs(_pixels(out)[index][~seen[index]] - MEAN) < 1e-3)
+    assert window_size((16, 16), (0.1, 2.0), largest=(48, 64), fit=True) == (48, 64)
+    with pytest.raises(ConfigError, match=r"config\.augment\.fit: it shows whole images"):
+        window_size((16, 16), (0.1, 2.0), fit=True)

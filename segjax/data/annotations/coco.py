@@ -183,10 +183,11 @@ def regions(segmentation: object, size: Size, name: str, tally: Tally) -> list[s
         raise Dropped("annotation without a segmentation", "a box alone is no mask")
     if isinstance(segmentation, dict):
         stated = segmentation.get("size")
-        mask = shapes.run_lengths(segmentation.get("counts"), stated)
-        if mask.shape != size:
-            stated = f"{mask.shape[0]}x{mask.shape[1]}"
+        if isinstance(stated, list) and len(stated) == 2 and all(map(_is_length, stated)) and tuple(stated) != size:
+            # Before a mask of any size is made.
+            stated = f"{stated[0]}x{stated[1]}"
             raise Dropped("RLE of another size", f"{stated}, the image is {size[0]}x{size[1]} (height x width)")
+        mask = shapes.run_lengths(segmentation.get("counts"), stated)
         if not mask.any():
             raise Dropped("shape that covers no pixel", "an empty RLE")
         return [shapes.Region(0, 0, mask)]

@@ -99,7 +99,9 @@ def _kind(path: Path, given: Any) -> str:
         there = [kind for kind, name in KINDS.items() if any(path.glob(f"{name}_*.json"))]
         there += [kind for kind, name in KINDS.items() if any(path.glob(f"annotations/{name}_*.json"))]
         return INSTANCE if INSTANCE in there or not there else "panoptic"
-    if given not in KINDS:
+    if isinstance(given, list | tuple) and len(given) == 1:
+        given = given[0]
+    if not isinstance(given, str) or given not in KINDS:
         near = suggest(str(given), KINDS)
         raise ConfigError(f"config.data.options.annotations: {given!r} is not one of {tuple(KINDS)}.{near}")
     return given
@@ -107,6 +109,8 @@ def _kind(path: Path, given: Any) -> str:
 
 def _files(path: Path, kind: str, given: str | None) -> tuple[dict[str, tuple[Path, Path]], tuple[Unread, ...]]:
     """split -> its JSON file and its images' folder, which `given` may name; and JSON files without such a folder."""
+    if given is not None and (not isinstance(given, str) or given.startswith("/") or ".." in Path(given).parts):
+        raise ConfigError(f"config.data.options.images: {given!r} is no folder's name under the root.")
     lists = {
         file.stem.removeprefix(f"{KINDS[kind]}_"): file
         for folder in (path, path / "annotations")
@@ -155,6 +159,8 @@ def _read(file: Path, images: Path, kind: str) -> _Part:
         for place, ident in enumerate(categories)
         if kind == INSTANCE or any(one.get("id") == ident and one.get("isthing") for one in content["categories"])
     )
+    if not things:
+        raise DataError(f"{file}: no category is a thing; set isthing to 1 for those that have instances.")
     problems: list[Problem] = []
     entries = _entries(content["images"], file, images, problems)
     annotations = _by_image(content["annotations"], content["images"], file, kind, problems)

@@ -42,14 +42,15 @@ class CocoReader:
         """See `Reader.read`. An instance whose shape covers no pixel stays: it counts in scores, as in pycocotools."""
         if self.size is not None and self.size != size:
             return Annotated(None, None, (wrong_size(self.file, self.image, self.size, size),))
-        problems, notes, masks, classes, crowd = [], [], [], [], []
+        problems, notes = [], []
+        masks: list[np.ndarray] = []
+        classes, crowd = [], []
         areas: dict[int, float] = {}
         boxes: dict[int, tuple[float, float, float, float]] = {}
         for annotation in self.annotations:
-            tally, name = Tally(), f"{self.file}: annotation {annotation.get('id')!r} ({self.image})"
-            slot = len(masks)
+            tally, name = Tally(), f"{self.file}: annotation {rle.brief(annotation.get('id'))} ({self.image})"
             try:
-                classes_of = class_of(annotation, self.classes)
+                ident = class_of(annotation, self.classes)
                 box, area = stated_box(annotation), stated_area(annotation)
                 mask = _mask(annotation.get("segmentation"), size, tally)
             except Dropped as drop:
@@ -61,11 +62,11 @@ class CocoReader:
                 )
             if mask is None:
                 continue
+            areas |= {} if area is None else {len(masks): area}
+            boxes |= {} if box is None else {len(masks): box}
             masks.append(mask)
-            classes.append(classes_of)
+            classes.append(ident)
             crowd.append(bool(annotation.get("iscrowd")))
-            areas |= {} if area is None else {slot: area}
-            boxes |= {} if box is None else {slot: box}
         instances = make_instances(id_layers(masks, size), classes, crowd, areas, boxes)
         return Annotated(instances, None, tuple(problems), tuple(notes))
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segjax.core.rle import brief
 from segjax.core.schema import IGNORE
 from segjax.data.annotations.tally import Dropped
 from segjax.data.decode import open_picture
@@ -134,6 +135,8 @@ class PanopticReader:
         for segment in self.segments:
             ident = segment.get("id")
             try:
+                if not isinstance(ident, int) or isinstance(ident, bool):
+                    raise Dropped("segment without an id", f"id {brief(ident)}")
                 if ident in known:
                     raise Dropped("segment id that repeats", f"id {ident}")
                 if ident not in ids or ident == 0:
@@ -142,10 +145,13 @@ class PanopticReader:
                 known[ident] = class_of(segment, self.classes), bool(segment.get("iscrowd")), area, box
             except Dropped as drop:
                 problems.append(
-                    Problem(drop.kind, f"{self.source}: segment {ident!r} ({self.image}): {drop.kind}: {drop.example}")
+                    Problem(
+                        drop.kind, f"{self.source}: segment {brief(ident)} ({self.image}): {drop.kind}: {drop.example}"
+                    )
                 )
+        listed = [segment.get("id") for segment in self.segments]
         for ident in ids.tolist():
-            if ident and ident not in known and ident not in [segment.get("id") for segment in self.segments]:
+            if ident and ident not in listed:
                 kind = "segment that is not listed"
                 problems.append(
                     Problem(kind, f"{self.file}: {kind}: id {ident} is not in the segments_info of {self.source.name}")

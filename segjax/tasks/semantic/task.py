@@ -91,7 +91,7 @@ class SemanticTask(Task):
 
     def window(self, size: tuple[int, int], largest: tuple[int, int] | None) -> tuple[int, int]:
         """What the smallest zoom sees."""
-        return window_size(size, self.augment.scale, largest)
+        return window_size(size, self.augment.scale, largest, self.augment.fit)
 
     def transform(self, info: DatasetInfo, size: tuple[int, int]) -> Transform:
         """Zoom, flip, colour, normalisation."""

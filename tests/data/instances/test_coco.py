@@ -222,6 +222,23 @@ def test_report(tmp_path, capsys) -> None:
     assert rows == [["cat", "2", "66.667%", "1", "1"], ["dog", "1", "33.333%", "0", "1"]]
 
 
+def test_show(tmp_path) -> None:
+    """An image and what is drawn on it side by side, magnified so that names can be read."""
+    root = make_coco(tmp_path / "set")
+    path, cache = tmp_path / "sheet.png", str(tmp_path / "cache")
+    common = ["--root", str(root), "--cache", cache, "--output", str(path), "--count", "1"]
+    assert main(["data", "show", "coco", *common]) == 0
+    sheet = np.asarray(Image.open(path))
+    times = sheet.shape[0] // SIZE[0]
+    assert times * SIZE[1] >= 320
+    image = np.asarray(Image.open(root / "train/10.png")).repeat(times, 0).repeat(times, 1)
+    np.testing.assert_array_equal(sheet[: image.shape[0], : image.shape[1]], image)
+    drawn = sheet[: image.shape[0], image.shape[1] + 4 :]
+    changed = (drawn != image).any(-1)
+    assert changed[3 * times : 9 * times, 3 * times : 9 * times].mean() > 0.95
+    assert not changed[12 * times :].any()
+
+
 def test_a_changed_list_is_prepared_anew_and_an_unchanged_one_is_not_read(tmp_path, monkeypatch, capsys) -> None:
     from segjax.data.builders import coco
 
@@ -242,6 +259,9 @@ def test_a_changed_list_is_prepared_anew_and_an_unchanged_one_is_not_read(tmp_pa
         ({"max_instances": 0}, "max_instances: 0 is not a number from 1"),
         ({"skip_bad": "yes"}, "skip_bad: 'yes' is neither"),
         ({"image": "x"}, "Did you mean 'images'"),
+        ({"images": 3}, "images: 3 is no folder's name"),
+        ({"images": "../x"}, "images: '../x' is no folder's name under the root"),
+        ({"annotations": ["instance", "panoptic"]}, "is not one of"),
     ],
 )
 def test_options(tmp_path, options, message: str) -> None:
