@@ -43,9 +43,9 @@ ROI_MATCH = "roi_match"  # int32 [B, S], slot of the instance (train only)
 BOX_LOGITS = "box_logits"  # float32 [B, S, K + 1], background last
 BOX_DELTAS = "box_deltas"  # float32 [B, S, K, 4]
 MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]
-# Centres and offsets:
-CENTER = "center"  # float32 [B, h, w, 1]
-OFFSET = "offset"  # float32 [B, h, w, 2]
+# Centres and offsets, enlarged as the logits are:
+CENTER = "center"  # float32 [B, H, W, 1], 1 at the centre of an instance
+OFFSET = "offset"  # float32 [B, H, W, 2], (rows, columns) in pixels of the image, to the centre of the pixel's instance
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 
 IGNORE = 255
