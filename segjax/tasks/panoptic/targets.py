@@ -81,7 +81,7 @@ def offsets(place: jax.Array, layer: jax.Array) -> jax.Array:
 
 
 def of_slots(layer: jax.Array, values: jax.Array) -> jax.Array:
-    """[B, H, W, ...]: what `values` [B, N, ...] has for the slot that a pixel belongs to; 0 where it belongs to none."""
-    count, extra = values.shape[1], [(0, 0)] * (values.ndim - 2)
-    slot = jnp.where(layer <= count, layer.astype(jnp.int32), 0)
+    """[B, H, W, ...]: what `values` [B, N, ...] has for the slot that a pixel belongs to; 0 where that is none."""
+    layer, extra = layer.astype(jnp.int32), [(0, 0)] * (values.ndim - 2)
+    slot = jnp.where(layer <= values.shape[1], layer, 0)
     return jax.vmap(lambda table, index: table[index])(jnp.pad(values, ((0, 0), (1, 0), *extra)), slot)
