@@ -11,7 +11,8 @@ RUN.npz is made on the side, by a script that imports the reference and calls `r
 It holds `state/NAME`, every tensor of the state dict; `image` float32 [B, H, W, C]; `logits` [B, H, W, K], evaluation
 mode, at the image's size; `label` int64 [B, H, W]; of one step in training mode without dropout (batch statistics in
 the normalisations) the `loss`, mean cross-entropy plus `aux_weight` times that of each auxiliary output, and
-`grad_norm`, the norm of its gradient over all parameters; the texts `reference` (owner/name) and `commit`.
+`grad_norm`, the norm of its gradient over all parameters; the texts `reference` (owner/name) and `commit`. A network's
+centres and offsets, if it has them, are further channels of the logits, behind the `classes`.
 
 Our network is filled by its map (segjax/convert/maps) and must give the logits within 1e-4 of their largest magnitude
 and the gradient norm, taken in float64 as theirs is, within 1e-3; then its entry in

@@ -43,12 +43,10 @@ ROI_MATCH = "roi_match"  # int32 [B, S], slot of the instance (train only)
 BOX_LOGITS = "box_logits"  # float32 [B, S, K + 1], background last
 BOX_DELTAS = "box_deltas"  # float32 [B, S, K, 4]
 MASK_LOGITS = "mask_logits"  # float32 [B, F, 28, 28, K]; in evaluation of the D boxes detected
-DETECTED = (
-    "detected"  # {"box": float32 [B, D, 4], "class": int32 [B, D], "score": float32 [B, D], "valid": bool [B, D]}
-)
-# Centres and offsets:
-CENTER = "center"  # float32 [B, h, w, 1]
-OFFSET = "offset"  # float32 [B, h, w, 2]
+DETECTED = "detected"  # box float32 [B, D, 4], class int32 [B, D], score float32 [B, D], valid bool [B, D]
+# Centres and offsets, `Logits` as the logits are; once upsampled:
+CENTER = "center"  # float32 [B, H, W, 1], 1 at the centre of an instance
+OFFSET = "offset"  # float32 [B, H, W, 2], (rows, columns) in pixels of the image, to the centre of the pixel's instance
 TRANSFORM = "transform"  # float32 [B, D, D], what a network of points multiplies its features by
 FEATURES = "features"  # {stride: [B, H/stride, W/stride, channels]}
 

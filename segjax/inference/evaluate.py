@@ -107,7 +107,8 @@ def renumbered(
 
     def numbered(placed: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         found = predict(placed, batch)
-        return {**found, LABEL: jnp.asarray(numbers)[jnp.asarray(found[LABEL]).astype(jnp.int32)]}
+        keys = [key for key in (LABEL, "segment_class") if key in found]
+        return {**found, **{key: jnp.asarray(numbers)[jnp.asarray(found[key]).astype(jnp.int32)] for key in keys}}
 
     return numbered
 

@@ -21,7 +21,7 @@ from panoptic_scenes import INFO, batch_of, sample  # noqa: E402
 
 from segjax.parallel.mesh import make_mesh  # noqa: E402
 from segjax.parallel.sharding import batch_sharding  # noqa: E402
-from segjax.tasks.panoptic.targets import find_centers, heatmap, offsets  # noqa: E402
+from segjax.tasks.panoptic.targets import centers_of_mass, heatmap, offsets  # noqa: E402
 from segjax.tasks.panoptic.task import PanopticTask  # noqa: E402
 
 SIZE = (40, 48)
@@ -32,7 +32,7 @@ def example():
     """Four scenes, and the truth with noise as outputs."""
     batch = batch_of([sample(i, SIZE) for i in range(4)], TASK)
     rng, layer = np.random.default_rng(0), batch["instance"][..., 0]
-    place = find_centers(jnp.asarray(layer), 60).place
+    place = centers_of_mass(jnp.asarray(layer), 60).place
     outputs = {
         "logits": rng.normal(size=(4, *SIZE, INFO.num_classes))
         + 2 * (batch["label"][..., None] == np.arange(INFO.num_classes)),

@@ -25,7 +25,7 @@ from segjax.data.augment import normalize
 from segjax.data.options import Augment
 from segjax.ops.logits import Logits
 from segjax.tasks import make_task, make_view
-from segjax.tasks.panoptic.targets import find_centers, heatmap, of_slots, offsets
+from segjax.tasks.panoptic.targets import centers_of_mass, heatmap, of_slots, offsets
 from segjax.tasks.panoptic.task import PanopticTask, make
 from segjax.tasks.panoptic.view import VIEW
 from segjax.training.state import init_variables
@@ -50,7 +50,7 @@ def reference_batch(crowd: bool = False) -> dict:
 def test_targets_are_the_references(crowd):
     batch = jax.tree.map(lambda x: jnp.asarray(x)[None], reference_batch(crowd))
     layer, present = batch["instance"][..., 0], batch["instance_valid"] & ~batch["instance_crowd"]
-    found = find_centers(layer, 6)
+    found = centers_of_mass(layer, 6)
     centers, own = REFERENCE._regions(batch)
     prefix = "without/" if crowd else ""
     expected = {key: RUN[f"{prefix}{key}"] for key in ("center", "offset", "center_weights", "offset_weights")}
@@ -65,6 +65,13 @@ def test_targets_are_the_references(crowd):
     small = of_slots(layer, batch["instance_valid"] & (found.area < 40))
     if not crowd:
         np.testing.assert_array_equal(1 + 2 * small[0], RUN["semantic_weights"])
+
+
+def test_pixels_of_no_slot_have_nothing():
+    layer = jnp.asarray([[[0, 1, 2, 3]]], jnp.uint8)
+    values = jnp.asarray([[[5.0, 6.0], [7.0, 8.0]]])
+    assert of_slots(layer, values)[0, 0].tolist() == [[0, 0], [5, 6], [7, 8], [0, 0]]
+    assert centers_of_mass(layer, 2).area[0].tolist() == [1, 1]
 
 
 def test_losses_are_the_references():
@@ -183,7 +190,7 @@ def test_crowds_and_images_without_things_teach_neither_centres_nor_offsets(scen
 def truth_outputs(task, batch) -> dict:
     """What a perfect network returns."""
     layer = jnp.asarray(batch["instance"][..., 0])
-    found = find_centers(layer, task.max_instances)
+    found = centers_of_mass(layer, task.max_instances)
     present = batch["instance_valid"] & ~batch["instance_crowd"]
     label = np.where(batch["label"] == IGNORE, 0, batch["label"])
     return {

@@ -13,7 +13,7 @@ from panoptic_scenes import INFO, sample
 from segjax.core.config import from_dict, to_dict
 from segjax.core.registry import create_model
 from segjax.data.pipeline import eval_batches, train_batches
-from segjax.inference.evaluate import evaluate, of_engine
+from segjax.inference.evaluate import evaluate, of_engine, renumbered
 from segjax.inference.predictor import make_engine
 from segjax.inference.samples import best_and_worst
 from segjax.parallel.mesh import make_mesh
@@ -104,3 +104,13 @@ def test_evaluation_prediction_and_report(network, tmp_path):
     text = page.read_text()
     for words in ("PQ of things", "in no matched segment", "cyclist"):
         assert words in text
+
+
+def test_segments_go_by_the_numbers_of_the_data_sets_classes():
+    def predict(placed, batch):
+        return {"label": np.array([[[0, 1]]]), "segment_class": np.array([[1, 0, 2]]), "segment": np.array([[[2, 1]]])}
+
+    found = renumbered(predict, (3, 0, 1))(None, None)
+    assert found["label"].tolist() == [[[3, 0]]]
+    assert found["segment_class"].tolist() == [[0, 3, 1]]
+    assert found["segment"].tolist() == [[[2, 1]]]

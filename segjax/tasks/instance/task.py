@@ -147,7 +147,7 @@ class InstanceTask(Task):
 
     def window(self, size: tuple[int, int], largest: tuple[int, int] | None) -> tuple[int, int]:
         """What the smallest zoom sees."""
-        return window_size(size, self.augment.scale, largest)
+        return window_size(size, self.augment.scale, largest, self.augment.fit)
 
     def transform(self, info: DatasetInfo, size: tuple[int, int]) -> Transform:
         """Zoom, flip, colour, normalisation; then boxes from what the id layers still show, and slots without a pixel

@@ -26,7 +26,7 @@ class Centers(NamedTuple):
     area: jax.Array
 
 
-def find_centers(layer: jax.Array, slots: int) -> Centers:
+def centers_of_mass(layer: jax.Array, slots: int) -> Centers:
     """The centre of mass of each slot.
 
     Args:
@@ -73,16 +73,15 @@ def offsets(place: jax.Array, layer: jax.Array) -> jax.Array:
 
     Args:
       place: float [B, N, 2].
-      layer: int [B, H, W], as of `find_centers`.
+      layer: int [B, H, W], as of `centers_of_mass`.
     """
-    images, height, width = layer.shape
-    slot = jnp.minimum(layer.astype(jnp.int32), place.shape[1]).reshape(images, -1, 1)
-    own = jnp.take_along_axis(jnp.pad(place, ((0, 0), (1, 0), (0, 0))), slot, axis=1).reshape(*layer.shape, 2)
+    _, height, width = layer.shape
     pixel = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), axis=-1)
-    return jnp.where(layer[..., None] > 0, own - pixel, 0.0)
+    return jnp.where(layer[..., None] > 0, of_slots(layer, place) - pixel, 0.0)
 
 
 def of_slots(layer: jax.Array, values: jax.Array) -> jax.Array:
-    """bool [B, H, W]: a bool [B, N] of the slot that a pixel belongs to; false where it belongs to none."""
-    slot = jnp.minimum(layer.astype(jnp.int32), values.shape[1]).reshape(len(layer), -1)
-    return jnp.take_along_axis(jnp.pad(values, ((0, 0), (1, 0))), slot, axis=1).reshape(layer.shape)
+    """[B, H, W, ...]: what `values` [B, N, ...] has for the slot that a pixel belongs to; 0 where that is none."""
+    layer, extra = layer.astype(jnp.int32), [(0, 0)] * (values.ndim - 2)
+    slot = jnp.where(layer <= values.shape[1], layer, 0)
+    return jax.vmap(lambda table, index: table[index])(jnp.pad(values, ((0, 0), (1, 0), *extra)), slot)

@@ -42,7 +42,7 @@ from segjax.postprocess.panoptic import group_by_centers
 from segjax.postprocess.semantic import labels_of
 from segjax.tasks.base import Batch, Outputs, Task, Transform
 from segjax.tasks.panoptic.config import SCORE
-from segjax.tasks.panoptic.targets import find_centers, heatmap, of_slots, offsets
+from segjax.tasks.panoptic.targets import centers_of_mass, heatmap, of_slots, offsets
 
 DEFAULT_SLOTS = 100
 """Of a data set that does not say how many instances an image has."""
@@ -131,7 +131,7 @@ class PanopticTask(Task):
 
     def window(self, size: tuple[int, int], largest: tuple[int, int] | None) -> tuple[int, int]:
         """What the smallest zoom sees."""
-        return window_size(size, self.augment.scale, largest)
+        return window_size(size, self.augment.scale, largest, self.augment.fit)
 
     def transform(self, info: DatasetInfo, size: tuple[int, int]) -> Transform:
         """Zoom, flip, colour, normalisation. Centres and offsets follow from the id map, in `loss`."""
@@ -153,7 +153,7 @@ class PanopticTask(Task):
         `loss/center` and `loss/offset`, without their weights.
         """
         layer, present = batch[INSTANCE][..., 0], batch[INSTANCE_VALID] & ~batch[INSTANCE_CROWD]
-        found, (centers, own) = find_centers(layer, present.shape[1]), self._regions(batch)
+        found, (centers, own) = centers_of_mass(layer, present.shape[1]), self._regions(batch)
         small = of_slots(layer, batch[INSTANCE_VALID] & (found.area < self.small_area))
         pixel_weights = jnp.where(small, self.small_weight, 1.0)
         center = heatmap(found.place, present & (found.area > 0), layer.shape[1:], self.sigma)
