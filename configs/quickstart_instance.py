@@ -16,6 +16,9 @@ def get_config():
     config.data = dict(name="scenes", crop_size=(96, 128), cache_decoded=True)
     config.data.options = dict(annotations=("instance",), height=96, width=128, zoom=1.5, time="day")
     config.data.options.update(count=1000, max_instances=20)
-    config.train = dict(steps=3000, batch_size=8)
+    config.model = dict(name="maskrcnn/small")
+    config.optim = dict(name="adamw", learning_rate=1e-3)
+    config.schedule = dict(name="cosine", warmup_steps=100)
+    config.train = dict(steps=1500, batch_size=8)
     config.eval = dict(split="val", final_split="test")
     return config

@@ -16,6 +16,10 @@ def get_config():
     config.data = dict(name="scenes", crop_size=(96, 128), cache_decoded=True)
     config.data.options = dict(annotations=("instance",), height=96, width=128, zoom=1.5, time="day")
     config.data.options.update(count=1000, max_instances=20)
-    config.train = dict(steps=3000, batch_size=8)
-    config.eval = dict(split="val", final_split="test")
+    config.model = dict(name="panopticdeeplab/mobilenetv2")
+    config.loss = dict(sigma=2.0, small_area=200)
+    config.optim = dict(name="adamw", learning_rate=1e-3)
+    config.schedule = dict(name="cosine", warmup_steps=100)
+    config.train = dict(steps=1500, batch_size=8)
+    config.eval = dict(split="val", final_split="test", stuff_area=50, peak_window=3)
     return config

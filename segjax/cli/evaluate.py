@@ -62,6 +62,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     from segjax.cli import viewing
     from segjax.cli.assembly import scored_batches
     from segjax.cli.progress import progress
+    from segjax.cli.scoring import conventions
     from segjax.core.config import from_dict, to_dict
     from segjax.core.errors import ConfigError
     from segjax.data.builders import NAMES, layout
@@ -133,10 +134,11 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     if jax.process_index() != 0:
         return 0
     if args.output is not None:
-        kept = {"kind": "evaluation", "dataset": info.name, "split": split, "void": config.eval.void, **extra}
+        kept = {"kind": "evaluation", "dataset": info.name, "split": split, **conventions(config), **extra}
         save_results(Path(args.output), {**kept, **results, **provenance()})
         print(f"scores kept in {args.output}")
-    title = f"{what} on {info.name} {split}: {results['images']} images, void: {config.eval.void}"
+    title = f"{what} on {info.name} {split}: {results['images']} images"
+    title += "".join(f", {name}: {value}" for name, value in conventions(config).items())
     print_scores(make_view(task.name), results["metrics"], title)
     return 0
 

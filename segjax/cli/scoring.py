@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from segjax.cli.assembly import Run, scored_batches
-from segjax.core.config import to_dict
+from segjax.core.config import Config, to_dict
 from segjax.data.dataset import Source
 from segjax.inference.evaluate import evaluate, of_engine, save_results
 from segjax.inference.predictor import make_engine
@@ -51,7 +51,7 @@ class Scorer:
             "kind": "evaluation",
             "dataset": info.name,
             "split": split,
-            "void": config.eval.void,
+            **conventions(config),
             "checkpoint": str(workdir),
             "step": saved.step,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(saved.variables["params"])),
@@ -68,3 +68,8 @@ class Scorer:
         )
         print(f"report: {page}", flush=True)
         print_scores(engine.view, results["metrics"], f"{workdir} (step {saved.step}) on {info.name} {split}")
+
+
+def conventions(config: Config) -> dict[str, str]:
+    """What a score's record must say of how it was counted: `void`, of tasks that have such a setting."""
+    return {name: getattr(config.eval, name) for name in ("void",) if hasattr(config.eval, name)}

@@ -157,17 +157,22 @@ class Config:
     model: Model = dataclasses.field(default_factory=Model)
     init: Init = dataclasses.field(default_factory=Init)
     data: Data = dataclasses.field(default_factory=Data)
-    augment: Any = dataclasses.field(default_factory=lambda: task_groups(SEMANTIC)["augment"]())
-    loss: Any = dataclasses.field(default_factory=lambda: task_groups(SEMANTIC)["loss"]())
+    augment: Any = dataclasses.field(default=None)
+    loss: Any = dataclasses.field(default=None)
     optim: Optim = dataclasses.field(default_factory=Optim)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     train: Train = dataclasses.field(default_factory=Train)
-    eval: Any = dataclasses.field(default_factory=lambda: task_groups(SEMANTIC)["eval"]())
+    eval: Any = dataclasses.field(default=None)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     parallel: Parallel = dataclasses.field(default_factory=Parallel)
     log: Log = dataclasses.field(default_factory=Log)
 
     def __post_init__(self) -> None:
+        for name, group in task_groups(self.task).items():  # the task's, by default
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, group())
+            if not isinstance(getattr(self, name), group):
+                raise ConfigError(f"config.{name}: a group of another task than {self.task!r}; leave it out.")
         _check_combinations(self)
 
 

@@ -50,7 +50,7 @@ def test_outputs_hold_what_was_given():
         assert (logits.values.dtype, logits.shape, logits.align_corners) == (jnp.float32, (1, 8, 6, 3), True)
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in entries()])
+@pytest.mark.parametrize("name", [entry.name for entry in entries() if entry.task != "points"])
 def test_encode_and_decode_are_the_network(name):
     net = create_model(f"{name}/test", 8)
     if name in UNDIVIDED:

@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding  # noqa: E402
 from jax.sharding import PartitionSpec as P  # noqa: E402
 from panoptic_scenes import INFO, batch_of, sample  # noqa: E402
 
+from segjax.ops.logits import Logits  # noqa: E402
 from segjax.parallel.mesh import make_mesh  # noqa: E402
 from segjax.parallel.sharding import batch_sharding  # noqa: E402
 from segjax.tasks.panoptic.targets import centers_of_mass, heatmap, offsets  # noqa: E402
@@ -43,11 +44,15 @@ def example():
     return batch, outputs
 
 
+def as_logits(outputs):
+    return {key: Logits(value, value.shape[1:3]) for key, value in outputs.items()}
+
+
 def run(mesh, batch, outputs):
     def both(outputs, batch):
         weights = TASK.weights(batch)
-        slope = jax.value_and_grad(lambda o: TASK.loss(o, batch, weights)[0])(outputs)
-        return slope, weights, TASK.predict(outputs, batch)
+        slope = jax.value_and_grad(lambda o: TASK.loss(as_logits(o), batch, weights)[0])(outputs)
+        return slope, weights, TASK.predict(as_logits(outputs), batch)
 
     rows = NamedSharding(mesh, P(("data", "fsdp"), "spatial"))
     placed = {key: jax.device_put(x, batch_sharding(mesh, key, x.shape)) for key, x in batch.items()}

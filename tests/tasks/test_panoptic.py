@@ -17,7 +17,7 @@ import pytest
 from panoptic_scenes import INFO, batch_of, sample
 from PIL import Image
 
-from segjax.core.config import Config, from_dict
+from segjax.core.config import from_dict
 from segjax.core.errors import ConfigError, DataError
 from segjax.core.registry import create_model
 from segjax.core.schema import IGNORE
@@ -214,7 +214,7 @@ def test_the_truth_as_outputs_has_loss_zero_and_panoptic_quality_one():
     outputs = truth_outputs(task, batch)
     value, parts = task.loss(as_logits(outputs), batch, task.weights(batch))
     assert float(value) < 1e-6, parts
-    predictions = jax.jit(task.predict)(outputs, batch)
+    predictions = jax.jit(task.predict)(as_logits(outputs), batch)
     result = task.metric_result(jax.device_get(task.metric_update(predictions, batch)))
     counted = [x for x in result["per_class_pq"] if np.isfinite(x)]
     assert len(counted) > 6
@@ -268,12 +268,12 @@ def test_transform_moves_the_id_map_with_the_image():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"loss": {"options": {"sigmas": 3}}}, "panoptic has no 'sigmas'"),
-        ({"loss": {"options": {"hard_share": 0}}}, "hard_share is 0"),
-        ({"loss": {"options": {"peak_window": 4}}}, "peak_window is 4"),
-        ({"loss": {"options": {"centers": 2.5}}}, "centers 2.5"),
-        ({"loss": {"options": {"sigma": 0}}}, "sigma is 0"),
-        ({"loss": {"options": {"threshold": "a"}}}, "threshold is 'a'"),
+        ({"loss": {"sigmas": 3}}, "Did you mean 'sigma'"),
+        ({"loss": {"hard_share": 0}}, r"loss\.hard_share: 0"),
+        ({"eval": {"peak_window": 4}}, r"eval\.peak_window: 4"),
+        ({"eval": {"centers": 2.5}}, r"eval\.centers: 2\.5 is not a whole number"),
+        ({"loss": {"sigma": 0}}, r"loss\.sigma: 0"),
+        ({"eval": {"threshold": "a"}}, r"eval\.threshold: 'a' is not a number"),
         ({"loss": {"name": "dice"}}, r"config\.loss\.name"),
     ],
 )
@@ -290,7 +290,7 @@ def test_a_config_makes_the_task():
     assert make_view("panoptic") is VIEW
     for info in (dataclasses.replace(INFO, things=()), dataclasses.replace(INFO, layers=2)):
         with pytest.raises(DataError, match="panoptic needs a class"):
-            make(Config(), info)
+            make(from_dict({"task": "panoptic"}), info)
 
 
 def test_a_saved_prediction_is_cocos_panoptic_format(tmp_path):

@@ -211,12 +211,14 @@ def test_transform_stays_within_its_limits():
 
 @pytest.mark.parametrize(
     ("loss", "words"),
-    [(dict(class_weights="auto"), "one number a part"), (dict(class_weights=(1.0, 2.0)), "2 numbers, 5 parts")],
+    [
+        (dict(class_weights="auto"), "not a tuple of floats or None"),
+        (dict(class_weights=(1.0, 2.0)), "2 numbers, 5 parts"),
+    ],
 )
 def test_weights_that_do_not_fit_are_one_line(loss, words):
-    config = from_dict({"task": "points", "model": {"name": "pointnet/test"}, "loss": loss})
     with pytest.raises(ConfigError, match=words):
-        make_task(config, INFO)
+        make_task(from_dict({"task": "points", "model": {"name": "pointnet/test"}, "loss": loss}), INFO)
 
 
 def test_a_region_loss_takes_clouds_too():

@@ -42,8 +42,7 @@ from segjax.core.schema import (
     RPN_DELTAS,
     RPN_LOGITS,
 )
-from segjax.models.base import ImageNetwork
-from segjax.models.encoders import create_encoder
+from segjax.models.base import EncoderNetwork
 from segjax.nn.fpn import FeaturePyramid
 from segjax.nn.roi_heads import BoxHead, MaskHead
 from segjax.nn.rpn import Proposing, RegionProposals
@@ -56,6 +55,17 @@ INPUT = (800, 1344, 80)
 VARIANTS = {
     "resnet50": dict(encoder="resnet50"),
     "resnet101": dict(encoder="resnet101"),
+    "small": dict(
+        encoder="resnet18",
+        encoder_options=dict(),
+        features=64,
+        box_features=256,
+        anchor_sizes=(8, 16, 32, 64, 128),
+        candidates=(256, 256),
+        proposals=(128, 128),
+        samples=64,
+        detections=50,
+    ),
     "test": dict(
         encoder="resnet50",
         encoder_options=dict(blocks=(1, 1, 1, 1), width=8, stride_in_1x1=True),
@@ -70,7 +80,7 @@ VARIANTS = {
 }
 
 
-class MaskRCNN(ImageNetwork):
+class MaskRCNN(EncoderNetwork):
     """Mask R-CNN. Images [B, H, W, C], H and W multiples of 32.
 
     Attributes:
@@ -133,17 +143,13 @@ class MaskRCNN(ImageNetwork):
         Raises:
           ModelError: training without targets; an encoder that is unknown, or lacks a stage or a field asked for.
         """
-        self.check_input(images)
         training = train and not self.is_initializing()
         if training and targets is None:
             raise ModelError("MaskRCNN samples regions in training: give it targets, as the task's inputs do")
         if size is None:
             size = jnp.full((images.shape[0], 2), jnp.asarray(images.shape[1:3]))
 
-        encoder = create_encoder(
-            self.encoder, 32, self.dtype, stages=(4, 8, 16, 32), **self.encoder_options, name="encoder"
-        )
-        stages = encoder(images, train and not self.frozen_norm)
+        stages = self.stages(images, (4, 8, 16, 32), train and not self.frozen_norm)
         pyramid = FeaturePyramid(self.features, self.dtype, name="pyramid")(
             {stride: stages[stride] for stride in (4, 8, 16, 32)}
         )

@@ -12,7 +12,7 @@ from segjax.core.errors import DataError
 from segjax.core.fields import make_field
 from segjax.data.augment import make_train_transform
 from segjax.data.dataset import open_dataset
-from segjax.data.options import Augment
+from segjax.data.options import InstanceAugment
 from segjax.data.pipeline import eval_batches, train_batches
 
 SLOTS = 4
@@ -46,7 +46,7 @@ def test_images_without_objects_are_trained_on(source) -> None:
     """Every epoch has them, and augmentation leaves them without objects."""
     split, info = source
     batches = train_batches(split, fields(SIZE, 1), batch_size=3, seed=0, collate=collate)
-    transform = jax.jit(make_train_transform(Augment(copy_paste=1.0), info, SIZE))
+    transform = jax.jit(make_train_transform(InstanceAugment(copy_paste=1.0), info, SIZE))
     for step in range(3):
         batch = next(batches)
         assert sorted(batch["instance_valid"].sum(1).tolist()) == [0, 0, 2]
