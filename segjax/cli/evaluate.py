@@ -91,7 +91,6 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     # --- Data and task.
     dataset = open_dataset(config.data)
     source, info = dataset.split(split), dataset.info
-    dataset.require_labels(split)
     if saved is not None and args.predictions is None:
         for what in ("channels", "image_dtype"):
             theirs, ours = getattr(saved.info, what), getattr(info, what)
@@ -103,6 +102,7 @@ def _evaluate(args: argparse.Namespace, record: dict | None) -> int:
     classes, colours, void, owner = _written_by(args, saved, info)
     table = _matched(args, classes, void, owner, info)
     task = make_task(config, info)
+    task.check_scored(dataset, split)
 
     # --- What predicts: the network, or a folder of label PNGs.
     if args.predictions is not None:

@@ -104,8 +104,10 @@ def _predict(args: argparse.Namespace, paths: list[Path], targets: list[Path], u
     what = "images" if images else "clouds"
     if images == is_cloud(paths[0]):
         raise DataError(f"--input: {paths[0]}: the checkpoint's network labels {what}; give it some.")
-    if args.probabilities and not images:
-        raise ConfigError("--probabilities: those of points are not written; leave it out.")
+    if not isinstance(predictor, Predictor):
+        for flag, value in (("--probabilities", args.probabilities), ("--format", args.format == "tif")):
+            if value:
+                raise ConfigError(f"{flag}: predictions of task {config.task!r} are not written so; leave it out.")
     if jax.process_index() == 0:
         classes = class_list(Path(args.output), predictor.info)
         for path, why in unread:

@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> int:
     from segjax.cli import scoring
     from segjax.cli.assembly import build
+    from segjax.core.config import best_metric
     from segjax.core.errors import EXIT_RESUME, ConfigError
     from segjax.data.dataset import open_dataset
     from segjax.parallel.transfer import check_batch_size
@@ -52,11 +53,11 @@ def _train(config: Config, workdir: Path, resume: bool, watchdog: Watchdog) -> i
     dataset = open_dataset(config.data)
     splits = [config.eval.split, config.eval.final_split or config.eval.split]
     scored = {name: dataset.split(name) for name in splits}
-    for name in splits:
-        dataset.require_labels(name)
     run = build(config, dataset)
+    for name in splits:
+        run.task.check_scored(dataset, name)
     check_batch_size(config.train.batch_size, run.mesh, accumulate=config.train.accumulate)
-    task, best = run.task, config.checkpoint.best
+    task, best = run.task, best_metric(config)
     if best not in task.metric_result(task.metric_init()):  # which only the first evaluation would find
         raise ConfigError(f"config.checkpoint.best: the task {task.name!r} has no score {best!r}; set {task.score!r}.")
 

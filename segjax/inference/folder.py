@@ -113,7 +113,7 @@ def _label_whole(
         if overlay:
             picture = prediction.overlay(image.pixels, alpha)
             draw.save_picture(target.parent / "overlays" / f"{target.stem}.png", picture)
-        if prediction.probabilities is not None:
+        if probabilities:
             _save_probabilities(target.parent / "probabilities" / f"{target.stem}.npy", prediction.probabilities)
 
     parts = [
@@ -134,7 +134,8 @@ def _label_whole(
         writing = []
         if whole:
             pixels = [image.pixels for _, image in whole]
-            found = predictor.predict(pixels, canvas=canvas, probabilities=probabilities)
+            options = {"probabilities": True} if probabilities else {}
+            found = predictor.predict(pixels, canvas=canvas, **options)
             writing = [
                 (path, pool.submit(write, path, target, image, prediction))
                 for ((path, target), image), prediction in zip(whole, found)
@@ -144,7 +145,7 @@ def _label_whole(
 
 def _in_bands(predictor: Predictor, path: Path, size: Size) -> bool:
     """Whether an image is labelled a band at a time; what must be whole and is not too large for it is not."""
-    if size[0] * size[1] <= LARGE or predictor.window is None or not is_tiff(path):
+    if size[0] * size[1] <= LARGE or getattr(predictor, "window", None) is None or not is_tiff(path):
         return False
     return size[0] * size[1] > max_pixels() or not isinstance(_attempt(LargeImages, predictor), DataError)
 

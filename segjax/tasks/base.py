@@ -42,6 +42,9 @@ class Task:
         """Further fields of the network that follow from the data set; `config.model.options` may say otherwise."""
         return {}
 
+    def check_scored(self, dataset: Any, split: str) -> None:
+        """Raises DataError where a split of a `data.dataset.Dataset` has nothing that could be scored."""
+
     def fields(self, info: DatasetInfo, size: tuple[int, int] | None, train: bool) -> Fields:
         """What a batch from the host holds, besides what the pipeline adds (`data.pipeline.batch_fields`).
 

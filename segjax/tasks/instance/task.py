@@ -106,6 +106,10 @@ class InstanceTask(Task):
         """The number of classes that have instances."""
         return len(info.things)
 
+    def check_scored(self, dataset: Any, split: str) -> None:
+        """Instances are needed; labels are not."""
+        dataset.require_instances()
+
     def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
         """`image`, the id layers, and of each slot `instance_class`, `_valid`, `_crowd`; `_area` and `_box` in
         evaluation."""

@@ -98,6 +98,10 @@ class PanopticTask(Task):
         if not set(self.things) <= set(range(self.num_classes)):
             raise ConfigError(f"things {self.things} are not all of the classes 0..{self.num_classes - 1}.")
 
+    def check_scored(self, dataset: Any, split: str) -> None:
+        """A label of some class is needed."""
+        dataset.require_labels(split)
+
     def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
         """`image`, `label`, `instance` of one layer, and the slots' `instance_class`, `instance_valid` and
         `instance_crowd`."""

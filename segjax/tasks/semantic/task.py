@@ -85,6 +85,10 @@ class SemanticTask(Task):
         if self.classes and len(self.classes) != self.num_classes:
             raise ConfigError(f"{len(self.classes)} class names for {self.num_classes} classes: give one each")
 
+    def check_scored(self, dataset: Any, split: str) -> None:
+        """A label of some class is needed."""
+        dataset.require_labels(split)
+
     def fields(self, info: DatasetInfo, size: tuple[int, int], train: bool) -> Fields:
         """`image` and `label`."""
         return labelled_image(size, info.channels, info.image_dtype)
