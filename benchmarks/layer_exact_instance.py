@@ -53,7 +53,8 @@ def weights_of(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif len(shape) < 2:
         value = 0.1 * noise
     else:
-        gain = 0.3 if name.endswith(("anchor_deltas.weight", "bbox_pred.weight")) else math.sqrt(2)
+        last = name.endswith(("anchor_deltas.weight", "bbox_pred.weight", "cls_score.weight"))
+        gain = 0.1 if last else math.sqrt(2)
         value = gain * noise / math.sqrt(math.prod(shape[1:]))
     return value.astype(np.float32)
 
