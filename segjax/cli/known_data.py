@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from segjax.data.dataset import Dataset
 
 
+_INSTANCES = 100
+"""Of an image of a set that is imagined."""
+
+
 class Known(NamedTuple):
     """Of a config's data set.
 
@@ -67,6 +71,9 @@ def _imagined(args: argparse.Namespace, config: Config) -> Dataset:
         channels=args.channels,
         mean=IMAGENET_MEAN if args.channels == 3 else (0.0,) * args.channels,
         std=IMAGENET_STD if args.channels == 3 else (1.0,) * args.channels,
+        things=tuple(range(args.classes)),
+        layers=1,
+        max_instances=_INSTANCES,
     )
     # Class weights are counted on the training split: as if all classes were equally frequent.
     ones = np.ones(args.classes, np.int64)
