@@ -167,13 +167,15 @@ class Engine:
         """What the task predicts of a padded batch, on the device.
 
         Args:
-          batch: of `place`: the task's fields for evaluation; of images `image` [B, H, W, C] raw pixels, H and W
+          batch: of `place`, with the task's `predicted_from`: of images `image` [B, H, W, C] raw pixels, H and W
             multiples of the stride, and `size` int [B, 2].
         """
         return self.run(self._program, batch)
 
     def run(self, program: Any, batch: Batch) -> Any:
-        """program(variables, batch) where operations that need a neighbour's rows find the mesh in the context."""
+        """program(variables, what the task predicts from), where operations that need a neighbour's rows find the mesh
+        in the context."""
+        batch = {key: batch[key] for key in self.task.predicted_from}
         with contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh):
             return program(self.variables, batch)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import jax
 
 from segjax.core.fields import Fields
-from segjax.core.schema import IMAGE, DatasetInfo
+from segjax.core.schema import IMAGE, SIZE, DatasetInfo
 from segjax.metrics.base import Metric
 
 Batch = Mapping[str, jax.Array]
@@ -28,11 +28,14 @@ class Task:
       name: of its folder, and of `config.task`.
       score: the metric that ranks checkpoints and images, the higher the better.
       subject: the key of what is segmented in a sample: an image, or the points of a cloud.
+      predicted_from: the batch keys that `inputs` in evaluation and `predict` read. Annotations are not among them, so
+        that one program serves images with and without.
     """
 
     name: ClassVar[str]
     score: ClassVar[str]
     subject: ClassVar[str] = IMAGE
+    predicted_from: ClassVar[tuple[str, ...]] = (IMAGE, SIZE)
 
     def num_classes_of(self, info: DatasetInfo) -> int:
         """The number of classes that the network has."""

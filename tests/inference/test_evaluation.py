@@ -118,6 +118,20 @@ def test_best_and_worst_images(predictor: Predictor, source: ListSource) -> None
     np.testing.assert_array_equal(sample.prediction.labels, predictor(sample.image).labels)
 
 
+def test_the_report_shows_images_through_the_program_that_scored_them(source: ListSource) -> None:
+    traces = []
+
+    class Counting(PixelNet):
+        def apply(self, weights, views, train):
+            traces.append(views.shape)
+            return super().apply(weights, views, train)
+
+    counted = Predictor(Counting(), variables(), INFO, batch_size=2)
+    results = evaluate(of_engine(counted), source.batches(), SemanticTask(4, boundary=False), place=counted.place)
+    best_and_worst(counted, source, results["per_image"], 2, (12, 16))
+    assert traces == [(2, 12, 16, 3)]
+
+
 def test_extremes_leave_out_unknown_scores_and_overlap_nowhere() -> None:
     records = [{"miou": score} for score in (0.5, math.nan, 0.9, 0.1)]
     assert extremes(records, 1, "miou") == ([2], [3])

@@ -54,6 +54,7 @@ class PointsTask(Task):
     name: ClassVar[str] = "points"
     score: ClassVar[str] = SCORE
     subject: ClassVar[str] = POINTS
+    predicted_from: ClassVar[tuple[str, ...]] = (POINTS, CATEGORY, POINT_VALID)
 
     def network_fields(self, info: DatasetInfo) -> dict[str, Any]:
         """The number of categories that the network is told of."""
